@@ -1,0 +1,241 @@
+"""PDUs: the events that servers exchange. A Pdu that exists has the right format.
+
+Whether its signatures, hashes and authorization hold are later questions.
+
+Spec: rooms#event-format, server-server-api#pdus
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from federation import canonical_json, signatures
+from federation.canonical_json import JsonObject, JsonValue
+from federation.errors import Malformed, TooLarge
+from federation.ids import (
+    EventId,
+    RoomId,
+    ServerName,
+    UserId,
+    parse_event_id,
+    parse_room_id,
+    parse_server_name,
+    parse_user_id,
+    server_of,
+)
+from federation.redaction import redact
+from federation.room_versions import EventIdFormat, RoomVersion
+
+MAX_PDU_BYTES: Final = 65_536
+MAX_FIELD_BYTES: Final = 255
+MAX_PREV_EVENTS: Final = 20
+MAX_AUTH_EVENTS: Final = 10
+_MAX_INT64: Final = 2**63 - 1
+
+StateKey = tuple[str, str]  # (type, state_key)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pdu:
+    """One event in the format of its room version.
+
+    `json` is the event as signed, without `unsigned`; never change it. `room_id` is
+    filled in for the create events of version 12, which do not carry it.
+    """
+
+    version: RoomVersion
+    event_id: EventId
+    room_id: RoomId
+    type: str
+    state_key: str | None
+    sender: UserId
+    origin_server_ts: int
+    depth: int
+    prev_events: tuple[EventId, ...]
+    auth_events: tuple[EventId, ...]
+    content: JsonObject
+    redacts: str | None
+    json: JsonObject
+
+    @property
+    def key(self) -> StateKey | None:
+        """Its place in the room state, or None for a message event."""
+        return None if self.state_key is None else (self.type, self.state_key)
+
+    @property
+    def membership(self) -> str | None:
+        """`content.membership` of a member event, when it is a string."""
+        if self.type != "m.room.member":
+            return None
+        membership = self.content.get("membership")
+        return membership if isinstance(membership, str) else None
+
+    @property
+    def is_create(self) -> bool:
+        """Whether this is the room's create event."""
+        return self.type == "m.room.create" and self.state_key == ""
+
+    def redacted(self) -> "Pdu":
+        """The same event with only what redaction leaves."""
+        pruned = redact(self.json, self.version)
+        return _from_checked(pruned, self.version, self.event_id, self.room_id)
+
+    def required_signers(self) -> frozenset[ServerName]:
+        """The servers whose signatures the event needs before anything else.
+
+        Spec: server-server-api#validating-hashes-and-signatures-on-received-events
+        """
+        signers: set[ServerName] = set()
+        if not is_third_party_invite(self):
+            signers.add(server_of(self.sender))
+        if self.version.event_id_format is EventIdFormat.FROM_SERVER:
+            signers.add(parse_server_name(self.event_id.partition(":")[2]))
+        return frozenset(signers)
+
+
+def is_third_party_invite(event: Pdu) -> bool:
+    """Whether the event turns a third-party invite into an invite.
+
+    Such an event may be sent by a server other than the sender's.
+    """
+    return event.membership == "invite" and "third_party_invite" in event.content
+
+
+def parse_pdu(raw: JsonObject, version: RoomVersion) -> Pdu:
+    """Check an event's format and sizes and compute its event ID.
+
+    Raises: Malformed when it is no event of this room version, TooLarge when it or a
+    part of it exceeds a limit. Spec: client-server-api#size-limits
+    """
+    event = {key: value for key, value in raw.items() if key != "unsigned"}
+    canonical_json.check(event, strict=version.strict_canonical_json)
+    if len(canonical_json.encode(event)) > MAX_PDU_BYTES:
+        raise TooLarge(f"the event is larger than {MAX_PDU_BYTES} bytes")
+    _check_fields(event)
+    event_id = parse_event_id(signatures.event_id_of(event, version))
+    return _from_checked(
+        event, version, event_id, _room_id_of(event, version, event_id)
+    )
+
+
+def _check_fields(event: JsonObject) -> None:
+    _text(event, "type")
+    if "state_key" in event:
+        _text(event, "state_key")
+    parse_user_id(_text(event, "sender"))
+    _integer(event, "origin_server_ts")
+    if _integer(event, "depth") < 0:
+        raise Malformed("depth must not be negative")
+    for name in ("content", "hashes", "signatures"):
+        _object(event, name)
+    if not isinstance(_object(event, "hashes").get("sha256"), str):
+        raise Malformed("hashes.sha256 must be a string")
+    if "redacts" in event and not isinstance(event["redacts"], str):
+        raise Malformed("redacts must be a string")
+
+
+def _from_checked(
+    event: JsonObject, version: RoomVersion, event_id: EventId, room_id: RoomId
+) -> Pdu:
+    content = _object(event, "content")
+    state_key = event.get("state_key")
+    redacts = (
+        content.get("redacts") if version.redacts_in_content else (event.get("redacts"))
+    )
+    is_redaction = event["type"] == "m.room.redaction"
+    return Pdu(
+        version=version,
+        event_id=event_id,
+        room_id=room_id,
+        type=_text(event, "type"),
+        state_key=state_key if isinstance(state_key, str) else None,
+        sender=UserId(_text(event, "sender")),
+        origin_server_ts=_integer(event, "origin_server_ts"),
+        depth=_integer(event, "depth"),
+        prev_events=_references(event, "prev_events", MAX_PREV_EVENTS, version),
+        auth_events=_references(event, "auth_events", MAX_AUTH_EVENTS, version),
+        content=content,
+        redacts=redacts if is_redaction and isinstance(redacts, str) else None,
+        json=event,
+    )
+
+
+def _room_id_of(event: JsonObject, version: RoomVersion, event_id: EventId) -> RoomId:
+    is_create = event["type"] == "m.room.create" and event.get("state_key") == ""
+    if version.room_id_is_create_hash and is_create and "room_id" not in event:
+        return RoomId("!" + event_id[1:])
+    return parse_room_id(_text(event, "room_id"))
+
+
+def _references(
+    event: JsonObject, name: str, limit: int, version: RoomVersion
+) -> tuple[EventId, ...]:
+    """Event IDs of prev_events or auth_events, in either wire format."""
+    given = event.get(name)
+    if not isinstance(given, list):
+        raise Malformed(f"{name} must be a list")
+    if len(given) > limit:
+        raise TooLarge(f"{name} has more than {limit} entries")
+    if version.event_id_format is EventIdFormat.FROM_SERVER:
+        given = [_first_of_pair(name, entry) for entry in given]
+    ids = []
+    for entry in given:
+        if not isinstance(entry, str):
+            raise Malformed(f"{name} must hold event IDs")
+        ids.append(parse_event_id(entry))
+    return tuple(ids)
+
+
+def _first_of_pair(name: str, entry: JsonValue) -> JsonValue:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], dict):
+        raise Malformed(f"{name} must hold pairs of event ID and hashes")
+    return entry[0]
+
+
+def reference_pairs(
+    events: Mapping[EventId, JsonObject], version: RoomVersion
+) -> list[JsonValue]:
+    """References in the wire format of the room version, for building an event.
+
+    Versions 1 and 2 want `[event_id, {"sha256": reference hash}]`.
+    """
+    if version.event_id_format is not EventIdFormat.FROM_SERVER:
+        return list(events)
+    return [
+        [
+            event_id,
+            {
+                "sha256": signatures.encode_base64(
+                    signatures.reference_hash(event, version)
+                )
+            },
+        ]
+        for event_id, event in events.items()
+    ]
+
+
+def _text(event: JsonObject, name: str) -> str:
+    value = event.get(name)
+    if not isinstance(value, str):
+        raise Malformed(f"{name} must be a string")
+    if len(value) > MAX_FIELD_BYTES or (
+        not value.isascii() and len(value.encode()) > MAX_FIELD_BYTES
+    ):
+        raise TooLarge(f"{name} is longer than {MAX_FIELD_BYTES} bytes")
+    return value
+
+
+def _integer(event: JsonObject, name: str) -> int:
+    value = event.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Malformed(f"{name} must be an integer")
+    if not -_MAX_INT64 <= value <= _MAX_INT64:
+        raise Malformed(f"{name} is out of range")
+    return value
+
+
+def _object(event: JsonObject, name: str) -> JsonObject:
+    value = event.get(name)
+    if not isinstance(value, dict):
+        raise Malformed(f"{name} must be an object")
+    return value
