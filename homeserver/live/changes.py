@@ -1,0 +1,45 @@
+"""What can happen at a position, and what a feature hands to the committer."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
+
+from homeserver.db.pool import Tx
+
+Item = TypeVar("Item")
+
+
+class Kind(IntEnum):
+    """The kinds in `changes.kind`; numbers are stored, never reuse one."""
+
+    EVENT = 1  # room_nid, ref: event_nid
+    RECEIPT = 2  # room_nid, user_id
+    TYPING = 3  # room_nid, user_id
+    ACCOUNT_DATA = 4  # user_id, room_nid (None: not of a room)
+    TOKENS = 5  # user_id: devices or access tokens went away
+    FORGOTTEN = 6  # user_id, room_nid
+    REDACTED = 7  # room_nid, ref: event_nid of what was redacted
+    NOTHING = 8  # a position that was given out and not used
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of `changes`: it takes one position."""
+
+    kind: Kind
+    room_nid: int | None = None
+    user_id: str | None = None
+    ref: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Positioned(Generic[Item]):
+    """An item with the position that the committer gave it."""
+
+    position: int
+    item: Item
+
+
+# A store function that writes a batch of items at their positions, in few statements.
+StoreFunction = Callable[[Tx, Sequence[Positioned[Any]]], Awaitable[None]]

@@ -1,0 +1,333 @@
+-- The schema of the first release.
+--
+-- Conventions: every text column is COLLATE "C", so the database's locale never
+-- matters. `*_nid` are interned numbers of rooms, events, state keys and state nodes.
+-- `position` is a place in the one sequence that everything a client can sync shares.
+-- Text that may hold U+0000 is escaped (homeserver/db/rows.py).
+
+-- ── Numbers ──────────────────────────────────────────────────────────────────────
+
+-- Each call hands a process a block of numbers (INCREMENT), which it deals out itself.
+CREATE SEQUENCE room_nids INCREMENT 16;
+CREATE SEQUENCE event_nids INCREMENT 1024;
+CREATE SEQUENCE key_nids INCREMENT 64;
+CREATE SEQUENCE node_nids INCREMENT 1024;
+
+-- The one row that orders everything. It is updated first in every committing
+-- transaction, so positions become visible in order and without gaps.
+CREATE TABLE sequencer (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    position bigint NOT NULL
+);
+INSERT INTO sequencer (position) VALUES (0);
+
+-- Positions of backfilled events: negative, further down each time.
+CREATE SEQUENCE backfill_positions INCREMENT -1 START -1 MAXVALUE -1;
+
+-- What happened at each position. Trimmed after an hour.
+CREATE TABLE changes (
+    position bigint PRIMARY KEY,
+    kind smallint NOT NULL,            -- homeserver/live/changes.py: Kind
+    room_nid bigint,
+    user_id text COLLATE "C",
+    ref bigint,                        -- an event_nid, or what the kind says
+    at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX changes_at ON changes USING brin (at);
+
+-- Work that any process may do, held by one at a time.
+CREATE TABLE leases (
+    name text COLLATE "C" PRIMARY KEY,
+    holder text COLLATE "C" NOT NULL,
+    until timestamptz NOT NULL
+);
+
+-- ── Rooms, events, state ─────────────────────────────────────────────────────────
+
+CREATE TABLE rooms (
+    room_nid bigint PRIMARY KEY,
+    room_id text COLLATE "C" NOT NULL UNIQUE,
+    version text COLLATE "C" NOT NULL,
+    -- Counts the writes; a writer updates it only from the value it has read.
+    guard bigint NOT NULL DEFAULT 0,
+    last_position bigint NOT NULL DEFAULT 0,   -- of its newest event
+    depth bigint NOT NULL DEFAULT 0,           -- the greatest
+    state_root bigint NOT NULL DEFAULT 0,      -- current state; 0 is the empty map
+    extremities bigint[] NOT NULL DEFAULT '{}' -- forward extremities, event_nids
+);
+
+-- A pair (type, state_key), interned.
+CREATE TABLE state_keys (
+    key_nid bigint PRIMARY KEY,
+    type text COLLATE "C" NOT NULL,
+    state_key text COLLATE "C" NOT NULL,
+    UNIQUE (type, state_key)
+);
+
+-- Metadata of an event. `position` is NULL for outliers: events known only because
+-- others rest on them, or not yet visible. `state_before` is the root of the room state
+-- before it by its prev_events, `state_after` with it applied, `room_state` the root of
+-- the room's current state once it was stored.
+CREATE TABLE events (
+    event_nid bigint PRIMARY KEY,
+    event_id text COLLATE "C" NOT NULL UNIQUE,
+    room_nid bigint NOT NULL REFERENCES rooms,
+    position bigint,
+    depth bigint NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    key_nid bigint REFERENCES state_keys,      -- NULL: not a state event
+    sender text COLLATE "C" NOT NULL,
+    origin_server_ts bigint NOT NULL,          -- milliseconds
+    prev_nids bigint[] NOT NULL,               -- those that are known
+    auth_nids bigint[] NOT NULL,
+    state_before bigint,
+    state_after bigint,
+    room_state bigint,
+    rejected text COLLATE "C",                 -- why, when it is rejected
+    soft_failed boolean NOT NULL DEFAULT false,
+    redacted_by bigint,                        -- event_nid of the redaction
+    outgoing boolean NOT NULL DEFAULT false,   -- ours, to be sent to the room's servers
+    txn_device text COLLATE "C",               -- the device that sent it, and
+    txn_id text COLLATE "C"                    -- under which transaction ID
+);
+CREATE UNIQUE INDEX events_position ON events (room_nid, position)
+    WHERE position IS NOT NULL;
+CREATE INDEX events_depth ON events (room_nid, depth, position)
+    WHERE position IS NOT NULL;
+CREATE INDEX events_outgoing ON events (room_nid, position) WHERE outgoing;
+CREATE UNIQUE INDEX events_txn ON events (sender, txn_device, room_nid, type, txn_id)
+    WHERE txn_id IS NOT NULL;
+
+-- The event as signed, without `unsigned`: canonical JSON as received.
+CREATE TABLE event_json (
+    event_nid bigint PRIMARY KEY REFERENCES events ON DELETE CASCADE,
+    json text COLLATE "C" NOT NULL
+);
+
+-- prev_events that we do not have: where history can be fetched from others.
+CREATE TABLE backward_edges (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    event_id text COLLATE "C" NOT NULL,        -- the missing one
+    child_nid bigint NOT NULL REFERENCES events ON DELETE CASCADE,
+    PRIMARY KEY (room_nid, event_id, child_nid)
+);
+
+-- Redactions whose target had not arrived, or did not allow them.
+CREATE TABLE redactions (
+    event_nid bigint PRIMARY KEY REFERENCES events ON DELETE CASCADE,
+    room_nid bigint NOT NULL REFERENCES rooms,
+    redacts text COLLATE "C" NOT NULL
+);
+CREATE INDEX redactions_redacts ON redactions (redacts);
+
+-- Nodes of the persistent state maps (homeserver/state/tree.py). Never updated.
+CREATE TABLE state_nodes (
+    node_nid bigint PRIMARY KEY,
+    room_nid bigint NOT NULL REFERENCES rooms,
+    data bytea NOT NULL
+);
+ALTER TABLE state_nodes ALTER COLUMN data SET STORAGE MAIN;
+CREATE INDEX state_nodes_room ON state_nodes (room_nid);
+
+CREATE TABLE current_state (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    key_nid bigint NOT NULL REFERENCES state_keys,
+    event_nid bigint NOT NULL REFERENCES events,
+    PRIMARY KEY (room_nid, key_nid)
+);
+
+-- Current membership of each user that was ever in a room.
+CREATE TABLE memberships (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    user_id text COLLATE "C" NOT NULL,
+    membership text COLLATE "C" NOT NULL,
+    event_nid bigint NOT NULL REFERENCES events,
+    position bigint NOT NULL,
+    local boolean NOT NULL,
+    forgotten boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (room_nid, user_id)
+);
+CREATE INDEX memberships_local_user ON memberships (user_id) WHERE local;
+
+-- What an invited or knocking local user may see of a room: a JSON list.
+CREATE TABLE stripped_state (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    user_id text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    PRIMARY KEY (room_nid, user_id)
+);
+
+-- How many joined users each other server has in a room; `since` is the position from
+-- which on it gets the room's events.
+CREATE TABLE room_servers (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    server_name text COLLATE "C" NOT NULL,
+    joined integer NOT NULL,
+    since bigint NOT NULL,
+    PRIMARY KEY (room_nid, server_name)
+);
+CREATE INDEX room_servers_server ON room_servers (server_name);
+
+-- ── Accounts ─────────────────────────────────────────────────────────────────────
+
+CREATE TABLE users (
+    user_id text COLLATE "C" PRIMARY KEY,
+    password_hash text COLLATE "C",
+    admin boolean NOT NULL DEFAULT false,
+    deactivated boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE devices (
+    user_id text COLLATE "C" NOT NULL REFERENCES users,
+    device_id text COLLATE "C" NOT NULL,
+    display_name text COLLATE "C",
+    last_seen_at timestamptz,
+    last_seen_ip text COLLATE "C",
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, device_id)
+);
+
+CREATE TABLE access_tokens (
+    token_hash bytea PRIMARY KEY,              -- SHA-256 of the token
+    user_id text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+);
+CREATE INDEX access_tokens_device ON access_tokens (user_id, device_id);
+
+CREATE TABLE login_tokens (
+    token_hash bytea PRIMARY KEY,
+    user_id text COLLATE "C" NOT NULL REFERENCES users,
+    expires_at timestamptz NOT NULL
+);
+
+CREATE TABLE registration_tokens (
+    token text COLLATE "C" PRIMARY KEY,
+    uses_allowed integer,
+    pending integer NOT NULL DEFAULT 0,
+    completed integer NOT NULL DEFAULT 0,
+    expires_at timestamptz
+);
+
+-- User-interactive authentication under way.
+CREATE TABLE uia_sessions (
+    session_id text COLLATE "C" PRIMARY KEY,
+    operation text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C",
+    completed text[] COLLATE "C" NOT NULL DEFAULT '{}',
+    details text COLLATE "C" NOT NULL DEFAULT '{}',  -- JSON
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- room_nid 0: the user's own, not of a room. An empty content `{}` stays as it is.
+CREATE TABLE account_data (
+    user_id text COLLATE "C" NOT NULL,
+    room_nid bigint NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    content text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (user_id, room_nid, type)
+);
+CREATE INDEX account_data_position ON account_data (user_id, position);
+
+CREATE TABLE filters (
+    user_id text COLLATE "C" NOT NULL,
+    filter_id bigint NOT NULL,
+    filter text COLLATE "C" NOT NULL,
+    PRIMARY KEY (user_id, filter_id)
+);
+
+-- One row a profile field; value is JSON.
+CREATE TABLE profiles (
+    user_id text COLLATE "C" NOT NULL,
+    field text COLLATE "C" NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    PRIMARY KEY (user_id, field)
+);
+
+-- ── In rooms, beside events ──────────────────────────────────────────────────────
+
+CREATE TABLE receipts (
+    room_nid bigint NOT NULL REFERENCES rooms,
+    user_id text COLLATE "C" NOT NULL,
+    receipt_type text COLLATE "C" NOT NULL,
+    thread_id text COLLATE "C" NOT NULL,       -- '' when unthreaded
+    event_id text COLLATE "C" NOT NULL,
+    ts bigint NOT NULL,                        -- milliseconds
+    position bigint NOT NULL,
+    local boolean NOT NULL,
+    PRIMARY KEY (room_nid, user_id, receipt_type, thread_id)
+);
+CREATE INDEX receipts_position ON receipts (room_nid, position);
+
+CREATE UNLOGGED TABLE typing (
+    room_nid bigint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (room_nid, user_id)
+);
+
+CREATE TABLE room_aliases (
+    alias text COLLATE "C" PRIMARY KEY,
+    room_id text COLLATE "C" NOT NULL,
+    creator text COLLATE "C" NOT NULL
+);
+CREATE INDEX room_aliases_room ON room_aliases (room_id);
+
+CREATE TABLE published_rooms (
+    room_nid bigint PRIMARY KEY REFERENCES rooms
+);
+
+-- ── Federation ───────────────────────────────────────────────────────────────────
+
+-- Keys of other servers, as last seen; never deleted, old events need them.
+CREATE TABLE server_keys (
+    server_name text COLLATE "C" NOT NULL,
+    key_id text COLLATE "C" NOT NULL,
+    public_key bytea NOT NULL,
+    valid_until bigint NOT NULL,               -- milliseconds; when retired: expired_ts
+    retired boolean NOT NULL DEFAULT false,
+    document text COLLATE "C" NOT NULL,        -- signed key document, for notary replies
+    fetched_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (server_name, key_id)
+);
+
+-- Transactions answered, so that a repetition gets the same answer.
+CREATE TABLE received_transactions (
+    origin text COLLATE "C" NOT NULL,
+    txn_id text COLLATE "C" NOT NULL,
+    response text COLLATE "C" NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (origin, txn_id)
+);
+CREATE INDEX received_transactions_at ON received_transactions USING brin (received_at);
+
+-- One durable cursor per destination: everything outgoing up to `position` was sent.
+CREATE TABLE destinations (
+    server_name text COLLATE "C" PRIMARY KEY,
+    position bigint NOT NULL,
+    failing_since timestamptz,                 -- NULL: reachable
+    retry_at timestamptz,
+    retry_interval interval,
+    holder text COLLATE "C",                   -- the process that sends to it now
+    until timestamptz                          -- and how long it may
+);
+
+-- Events for a server that is no longer (or not yet) in the room after them.
+CREATE TABLE outgoing_events (
+    server_name text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    event_nid bigint NOT NULL REFERENCES events,
+    PRIMARY KEY (server_name, position)
+);
+
+-- EDUs that must not be lost; typing and presence never come here.
+CREATE TABLE outgoing_edus (
+    server_name text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    edu text COLLATE "C" NOT NULL,
+    PRIMARY KEY (server_name, position)
+);
