@@ -1,0 +1,20 @@
+"""What can go wrong with the database as such, apart from what a statement says."""
+
+
+class DatabaseError(Exception):
+    """Something about the database is wrong; the text says what to do."""
+
+
+class DatabaseUnavailable(DatabaseError):  # noqa: N818 - reads as a sentence at the raise
+    """The database cannot be reached, or was lost before anything was committed.
+
+    Nothing of the transaction is kept: doing it again is safe.
+    """
+
+
+class CommitUnknown(DatabaseError):  # noqa: N818
+    """The connection was lost while the database was committing.
+
+    The transaction is there whole or not at all; only reading tells which. Doing it
+    again is safe only when the work itself notices that it has been done.
+    """
