@@ -373,8 +373,8 @@ class UserKeys:
                 user_id: dict[str, JsonValue](by_device)
                 for user_id, by_device in self.device_keys.items()
             },
-            "master_keys": dict[str, JsonValue](self.master_keys),
-            "self_signing_keys": dict[str, JsonValue](self.self_signing_keys),
+            "master_keys": {**self.master_keys},
+            "self_signing_keys": {**self.self_signing_keys},
         }
 
 
