@@ -26,15 +26,24 @@ _DNS_NAME: Final = re.compile(r"[A-Za-z0-9.\-]{1,255}")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 # user_id_char for new users: DIGIT / a-z / "-" / "." / "=" / "_" / "/" / "+"
 _STRICT_LOCALPART: Final = re.compile(r"[a-z0-9._=/+\-]+")
-# A v3+ event ID and the v12 room ID hold an unpadded base64 SHA-256: 43 characters.
-_HASH: Final = re.compile(r"[A-Za-z0-9_\-]{43}")
-_STANDARD_HASH: Final = re.compile(r"[A-Za-z0-9+/]{43}")
+# Event IDs since v3 and room IDs since v12 hold an unpadded base64 SHA-256: 43
+# characters, of the standard alphabet in v3 and the URL-safe one since v4.
+_HASH_ROOM_ID: Final = re.compile(r"![A-Za-z0-9_\-]{43}")
+_HASH_EVENT_ID: Final = re.compile(r"\$(?:[A-Za-z0-9_\-]{43}|[A-Za-z0-9+/]{43})")
 _OPAQUE: Final = re.compile(r"[A-Za-z0-9._~\-]{1,255}")
 
 
 def _check_length(value: str, what: str) -> None:
     if len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
         raise Malformed(f"{what} is longer than {MAX_ID_BYTES} bytes")
+
+
+def _check_text(value: str, what: str) -> None:
+    """Identifiers may hold any code point but NUL and surrogates."""
+    if "\0" in value or not (
+        value.isascii() or all(not "\ud800" <= c <= "\udfff" for c in value)
+    ):
+        raise Malformed(f"{what} must not contain NUL or surrogates")
 
 
 def parse_server_name(value: str) -> ServerName:
@@ -84,10 +93,17 @@ def parse_user_id(value: str) -> UserId:
     Spec: appendices#historical-user-ids
     """
     localpart, domain = _split(value, "@", "user ID")
-    if "\0" in localpart or any("\ud800" <= c <= "\udfff" for c in localpart):
-        raise Malformed("a user ID must not contain NUL or surrogates")
+    _check_text(localpart, "user ID")
     parse_server_name(domain)
     return UserId(value)
+
+
+def is_user_id(value: object) -> bool:
+    """Whether a JSON value is a user ID, historical ones included."""
+    try:
+        return isinstance(value, str) and bool(parse_user_id(value))
+    except Malformed:
+        return False
 
 
 def parse_new_localpart(value: str) -> str:
@@ -105,16 +121,10 @@ def parse_room_id(value: str) -> RoomId:
 
     Spec: appendices#room-ids
     """
-    if not value.startswith("!"):
-        raise Malformed(f"room ID {value[:80]!r} must begin with '!'")
-    _check_length(value, "room ID")
-    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-        raise Malformed("a room ID must not contain NUL or surrogates")
-    opaque, colon, domain = value[1:].partition(":")
-    if not colon:
-        if not _HASH.fullmatch(opaque):
-            raise Malformed(f"room ID {value!r} has no server name and is not a hash")
+    if _HASH_ROOM_ID.fullmatch(value):
         return RoomId(value)
+    opaque, domain = _split(value, "!", "room ID")
+    _check_text(opaque, "room ID")
     parse_server_name(domain)
     return RoomId(value)
 
@@ -125,8 +135,7 @@ def parse_room_alias(value: str) -> RoomAlias:
     Spec: appendices#room-aliases
     """
     localpart, domain = _split(value, "#", "room alias")
-    if "\0" in localpart or any("\ud800" <= c <= "\udfff" for c in localpart):
-        raise Malformed("a room alias must not contain NUL or surrogates")
+    _check_text(localpart, "room alias")
     parse_server_name(domain)
     return RoomAlias(value)
 
@@ -136,16 +145,11 @@ def parse_event_id(value: str) -> EventId:
 
     Spec: appendices#event-ids
     """
-    if not value.startswith("$"):
-        raise Malformed(f"event ID {value[:80]!r} must begin with '$'")
-    _check_length(value, "event ID")
-    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-        raise Malformed("an event ID must not contain NUL or surrogates")
-    opaque, colon, domain = value[1:].partition(":")
-    if colon:
-        parse_server_name(domain)
-    elif not (_HASH.fullmatch(opaque) or _STANDARD_HASH.fullmatch(opaque)):
-        raise Malformed(f"event ID {value!r} is neither a hash nor has a server name")
+    if _HASH_EVENT_ID.fullmatch(value):
+        return EventId(value)
+    opaque, domain = _split(value, "$", "event ID")
+    _check_text(opaque, "event ID")
+    parse_server_name(domain)
     return EventId(value)
 
 

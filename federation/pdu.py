@@ -108,11 +108,11 @@ def parse_pdu(raw: JsonObject, version: RoomVersion) -> Pdu:
     part of it exceeds a limit. Spec: client-server-api#size-limits
     """
     event = {key: value for key, value in raw.items() if key != "unsigned"}
-    canonical_json.check(event, strict=version.strict_canonical_json)
-    if len(canonical_json.encode(event)) > MAX_PDU_BYTES:
+    strict = version.strict_canonical_json
+    if len(canonical_json.encode_checked(event, strict=strict)) > MAX_PDU_BYTES:
         raise TooLarge(f"the event is larger than {MAX_PDU_BYTES} bytes")
     _check_fields(event)
-    event_id = parse_event_id(signatures.event_id_of(event, version))
+    event_id = _event_id_of(event, version)
     return _from_checked(
         event, version, event_id, _room_id_of(event, version, event_id)
     )
@@ -139,9 +139,7 @@ def _from_checked(
 ) -> Pdu:
     content = _object(event, "content")
     state_key = event.get("state_key")
-    redacts = (
-        content.get("redacts") if version.redacts_in_content else (event.get("redacts"))
-    )
+    redacts = (content if version.redacts_in_content else event).get("redacts")
     is_redaction = event["type"] == "m.room.redaction"
     return Pdu(
         version=version,
@@ -158,6 +156,13 @@ def _from_checked(
         redacts=redacts if is_redaction and isinstance(redacts, str) else None,
         json=event,
     )
+
+
+def _event_id_of(event: JsonObject, version: RoomVersion) -> EventId:
+    event_id = parse_event_id(signatures.event_id_of(event, version))
+    if version.event_id_format is EventIdFormat.FROM_SERVER and ":" not in event_id:
+        raise Malformed(f"event ID {event_id!r} names no server")
+    return event_id
 
 
 def _room_id_of(event: JsonObject, version: RoomVersion, event_id: EventId) -> RoomId:
@@ -239,3 +244,10 @@ def _object(event: JsonObject, name: str) -> JsonObject:
     if not isinstance(value, dict):
         raise Malformed(f"{name} must be an object")
     return value
+
+
+def stored_pdu(
+    event: JsonObject, version: RoomVersion, event_id: EventId, room_id: RoomId
+) -> Pdu:
+    """The Pdu of an event that `parse_pdu` accepted before, without its checks."""
+    return _from_checked(event, version, event_id, room_id)

@@ -107,6 +107,11 @@ def _redact_member(content: JsonObject, version: RoomVersion) -> JsonObject:
         ]
     if version.updated_redaction:
         invite = content.get("third_party_invite")
-        if isinstance(invite, dict) and "signed" in invite:
-            pruned["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, dict):
+            # COMPAT: the text leaves open what remains of an invite that is not
+            # signed; deployed servers keep the empty object, and event IDs depend
+            # on it.
+            pruned["third_party_invite"] = {
+                key: invite[key] for key in ("signed",) if key in invite
+            }
     return pruned

@@ -58,7 +58,7 @@ class RoomVersion:
     creator_is_sender: bool = False
     # v11: `redacts` lives in a redaction's content.
     redacts_in_content: bool = False
-    # v11: the updated redaction rules (MSC2174, MSC3820, MSC3821, MSC3989, MSC4361).
+    # v11: the updated redaction rules (MSC2176, MSC3821, MSC3989).
     updated_redaction: bool = False
     # v12: the room ID is the create event's reference hash, and is the event's only
     # link to it: no create event among auth_events, no room_id in the create event.
