@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.support.child import Child, ChildFailedError
 from tests.support.client import Client, register
-from tests.support.throwaway_ca import CertificateAuthority
+from tests.support.certificates import CertificateAuthority
 
 HOST: Final = "127.0.0.1"
 _REPOSITORY: Final = Path(__file__).parents[2]
