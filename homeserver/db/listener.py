@@ -17,6 +17,13 @@ CONNECT_SECONDS: Final = 10.0
 PROBE_SECONDS: Final = 20.0
 MAX_PAUSE_SECONDS: Final = 5.0
 
+_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -33,7 +40,7 @@ class Listener:
         """Listen from now on. Raises: DatabaseUnavailable when that fails."""
         try:
             connection = await self._connect()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _ERRORS as error:
             raise DatabaseUnavailable(
                 f"the database cannot be reached: {error}"
             ) from error
@@ -76,9 +83,7 @@ class Listener:
             while True:
                 await asyncio.sleep(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
-                with contextlib.suppress(
-                    asyncpg.PostgresError, asyncpg.InterfaceError, OSError
-                ):
+                with contextlib.suppress(*_ERRORS):
                     connection = await self._connect()
                     break
             log.info("listening again", channel=self._channel)
@@ -93,5 +98,5 @@ class Listener:
             except TimeoutError:
                 try:
                     await connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                except _ERRORS:
                     return

@@ -39,7 +39,9 @@ SESSION_SETTINGS: Final = {
 }
 
 # The server is gone, going, or not there yet; nothing is wrong with the statement.
+# InternalClientError: asyncpg heard the server's farewell on an idle connection.
 LOST: Final = (
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -51,7 +53,12 @@ LOST: Final = (
 log = structlog.get_logger(__name__)
 
 
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -173,6 +180,8 @@ class Database:
             yield connection
         except Exception as error:
             if is_lost(error):
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()  # the pool must not hand it out again
                 raise DatabaseUnavailable(
                     f"the database connection was lost: {error}"
                 ) from error
