@@ -1,0 +1,16 @@
+"""HTTP: from a socket to an endpoint function and back.
+
+- `routes`: the `@route` decorator; `trie` finds a route by path; `dispatch` is what a
+  request goes through: route, authentication, limit, body, endpoint, errors.
+- `auth`: the kinds of authentication; the functions that do them stand further down in
+  the tree (accounts, server_keys) and are handed in by `app.py`.
+- `requests`: what an endpoint reads from; `bodies` parses JSON; `replies` is what it
+  may return.
+- `limits`: token buckets; `gate`: how much is under way, and the end of it at a
+  shutdown; `metrics`: what Prometheus reads.
+- `protocol`: the connection, with time-outs; `server`: listeners and TLS.
+- `client_api`, `server_api`: endpoints about the server as such: versions,
+  capabilities, `.well-known`.
+
+No tables.
+"""

@@ -1,0 +1,83 @@
+"""How many requests are under way, and how they end when the server stops.
+
+Work is bounded: beyond the bound a request is refused at once, so that those under way
+come to an end. Long polls wait for news and cost little, so they have a bound of their
+own; at a shutdown whoever lets them wait is told to answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from homeserver import errors
+
+MAX_WORKING: Final = 2_000
+MAX_WAITING: Final = 50_000
+
+
+class Gate:
+    """Counts the requests of one process."""
+
+    __slots__ = (
+        "_empty",
+        "_max_waiting",
+        "_max_working",
+        "_on_drain",
+        "draining",
+        "refused",
+        "waiting",
+        "working",
+    )
+
+    def __init__(
+        self, max_working: int = MAX_WORKING, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self.working = 0
+        self.waiting = 0
+        self.refused = 0
+        self.draining = False
+        self._max_working = max_working
+        self._max_waiting = max_waiting
+        self._on_drain: list[Callable[[], None]] = []
+        self._empty: asyncio.Event | None = None
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have `callback` answer its long polls when the server is about to stop."""
+        self._on_drain.append(callback)
+
+    def enter(self, *, long_poll: bool) -> None:
+        """Count a request. Raises: 503, when there are too many."""
+        if long_poll:
+            if self.waiting >= self._max_waiting:
+                self.refused += 1
+                raise errors.overloaded()
+            self.waiting += 1
+        else:
+            if self.working >= self._max_working:
+                self.refused += 1
+                raise errors.overloaded()
+            self.working += 1
+
+    def leave(self, *, long_poll: bool) -> None:
+        """Count it no longer."""
+        if long_poll:
+            self.waiting -= 1
+        else:
+            self.working -= 1
+        if self._empty is not None and not self.working and not self.waiting:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Answer the long polls and wait for the rest; whether all came to an end."""
+        self.draining = True
+        for callback in self._on_drain:
+            callback()
+        self._empty = asyncio.Event()
+        if not self.working and not self.waiting:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
