@@ -57,7 +57,7 @@ class Child:
         if self.is_running:
             raise ChildFailedError(f"{self.argv[0]} runs already as {self.pid}")
         with self.log.open("ab") as out:
-            self._process = subprocess.Popen(  # noqa: PLW1509 - one thread at this time
+            self._process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -65,7 +65,7 @@ class Child:
                 cwd=self.cwd,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - takes no lock
             )
 
     async def stop(self, grace: float = 20) -> int:

@@ -217,14 +217,12 @@ class Client(Api):
 
     # /sync
 
-    async def syncs(self, timeout: float = 0, **query: str) -> Json:
-        """One /sync from where the last one ended; waits up to `timeout` seconds."""
-        asked = {"filter": _SYNC_FILTER, "timeout": str(int(timeout * 1000))} | query
+    async def syncs(self, wait: float = 0, **query: str) -> Json:
+        """One /sync from where the last one ended; takes up to `wait` seconds."""
+        asked = {"filter": _SYNC_FILTER, "timeout": str(int(wait * 1000))} | query
         if self.seen.since:
             asked["since"] = self.seen.since
-        reply = await self.call(
-            "GET", path("sync"), query=asked, seconds=timeout + 60
-        )
+        reply = await self.call("GET", path("sync"), query=asked, seconds=wait + 60)
         self.seen.absorb(reply)
         return reply
 
@@ -244,10 +242,10 @@ class Client(Api):
                 ]
                 raise AssertionError(
                     f"{self.user_id} did not see {what} in {room} within {seconds} s; "
-                    f"it is {seen.membership} there; last of {len(seen.timeline)}: {last}"
+                    f"it is {seen.membership} there; last events: {last}"
                 )
             if self.seen.since:
-                await self.syncs(timeout=min(left, 5))
+                await self.syncs(wait=min(left, 5))
             else:
                 await self.syncs()
         return self.seen.room(room)
@@ -277,6 +275,12 @@ class Client(Api):
             room, lambda now: any(wanted(e) for e in now.timeline), what, seconds
         )
         return next(e for e in seen.timeline if wanted(e))
+
+    async def sees_id(self, room: str, event_id: str, *, seconds: float = 20) -> Json:
+        """Wait for the event of this ID; the event."""
+        return await self.sees_event(
+            room, lambda e: bool(e["event_id"] == event_id), event_id, seconds=seconds
+        )
 
     async def sees_state(
         self,

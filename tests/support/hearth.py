@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.homeserver import HOST, Homeserver, repository
 from homeserver.demo.certificates import CertificateAuthority
+from tests.support.homeserver import HOST, Homeserver, repository
 
 
 class Hearth(Homeserver):

@@ -10,9 +10,9 @@ from typing import Final, Self
 
 import aiohttp
 
+from tests.support.certificates import CertificateAuthority
 from tests.support.child import Child, ChildFailedError
 from tests.support.client import Client, register
-from tests.support.certificates import CertificateAuthority
 
 HOST: Final = "127.0.0.1"
 _REPOSITORY: Final = Path(__file__).parents[2]

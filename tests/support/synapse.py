@@ -18,6 +18,7 @@ from tests.support.homeserver import HOST, Homeserver, repository
 
 REQUIREMENTS: Final = ("matrix-synapse>=1.163,<1.164", "psycopg2-binary>=2.9,<3")
 
+_LOG_LINE: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _UNLIMITED: Final = {"per_second": 1_000_000, "burst_count": 1_000_000}
 _LIMITS: Final = (
     "rc_message",
@@ -144,7 +145,7 @@ class Synapse(Homeserver):
 
 
 def _no_limits() -> dict[str, Any]:
-    limits: dict[str, Any] = {name: _UNLIMITED for name in _LIMITS}
+    limits: dict[str, Any] = dict.fromkeys(_LIMITS, _UNLIMITED)
     for name, parts in _GROUPED_LIMITS.items():
         limits[name] = dict.fromkeys(parts, _UNLIMITED)
     limits["rc_federation"] = {
@@ -160,7 +161,9 @@ def _no_limits() -> dict[str, Any]:
 def _logging() -> dict[str, Any]:
     return {
         "version": 1,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+        "formatters": {
+            "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+        },
         "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": "WARNING", "handlers": ["out"]},
         "disable_existing_loggers": False,
@@ -172,14 +175,13 @@ def _database(url: str, sqlite_file: Path) -> dict[str, Any]:
     if not url:
         return {"name": "sqlite3", "args": {"database": str(sqlite_file)}}
     parts = urlsplit(url)
-    args: dict[str, Any] = {"dbname": parts.path.lstrip("/"), "cp_min": 5, "cp_max": 10}
-    host = parse_qs(parts.query).get("host", [parts.hostname])[0]
-    for key, value in (
-        ("host", host),
-        ("port", parts.port),
-        ("user", parts.username),
-        ("password", parts.password),
-    ):
-        if value is not None:
-            args[key] = value
+    args = {
+        "dbname": parts.path.lstrip("/"),
+        "host": parse_qs(parts.query).get("host", [parts.hostname])[0],
+        "port": parts.port,
+        "user": parts.username,
+        "password": parts.password,
+    }
+    args = {key: value for key, value in args.items() if value is not None}
+    args |= {"cp_min": 5, "cp_max": 10}
     return {"name": "psycopg2", "allow_unsafe_locale": True, "args": args}

@@ -24,9 +24,9 @@ from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from federation.signatures import SigningKey, encode_base64
 from tests.pure.recorded.story import ACTS, Act, Cast
 from tests.pure.recorded.third_party import IdentityServer, read_signing_key
+from tests.support.certificates import CertificateAuthority
 from tests.support.client import Client
 from tests.support.synapse import Synapse
-from tests.support.certificates import CertificateAuthority
 
 HERE = Path(__file__).parent
 ON_A = ("alice", "anna", "carl")
@@ -55,6 +55,10 @@ async def main(versions: list[RoomVersion]) -> None:
             write(cast, a, b)
 
 
+def say(what: str) -> None:
+    sys.stderr.write(what + "\n")
+
+
 def _key_of(server: Synapse) -> SigningKey:
     return read_signing_key((server.directory / "signing.key").read_text())
 
@@ -79,10 +83,10 @@ async def _play(
         await b.start()
         await asyncio.gather(*(on_b(cast) for cast in casts))
         await a.start()
-        print(f"{on_a.__name__} / {on_b.__name__}", flush=True)
+        say(f"{on_a.__name__} / {on_b.__name__}")
     else:
         await asyncio.gather(*(act(cast) for cast in casts))
-        print(act.__name__, flush=True)
+        say(act.__name__)
     await asyncio.gather(*(_heal(cast) for cast in casts))
 
 
@@ -98,7 +102,7 @@ async def _heal(cast: Cast) -> None:
         if await _has(bob, room, said_a) and await _has(alice, room, said_b):
             # One message more joins the branches, if they are not joined yet.
             last = await alice.sends(room, "there you are")
-            await bob.sees_event(room, lambda e: e["event_id"] == last, "the last word")
+            await bob.sees_id(room, last)
             return
     raise AssertionError(f"the room of version {cast.version} did not heal")
 
@@ -123,7 +127,7 @@ def write(cast: Cast, a: Synapse, b: Synapse) -> None:
             for line in lines
         )
     )
-    print(f"{file.name}: {len(lines) - 2} events, {file.stat().st_size} bytes")
+    say(f"{file.name}: {len(lines) - 2} events, {file.stat().st_size} bytes")
 
 
 def _about(cast: Cast, *servers: Synapse) -> dict[str, Any]:

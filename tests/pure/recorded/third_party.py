@@ -11,16 +11,18 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from federation.ids import KeyId
+from federation import x_matrix
+from federation.canonical_json import JsonObject
+from federation.ids import KeyId, ServerName
 from federation.signatures import (
     SigningKey,
     decode_base64,
     encode_base64,
     sign_json,
 )
+from tests.support.api import path
 from tests.support.client import Client
 from tests.support.homeserver import HOST, Homeserver
-from tests.support.api import path
 
 NAME = "identity.example.org"
 
@@ -77,7 +79,7 @@ class IdentityServer:
             NAME,
             self.key,
         )
-        body = {
+        body: JsonObject = {
             "type": "m.room.member",
             "room_id": room,
             "sender": inviter.user_id,
@@ -93,28 +95,23 @@ class IdentityServer:
         where = path(room).replace(
             "/_matrix/client/v3/", "/_matrix/federation/v1/exchange_third_party_invite/"
         )
-        request = sign_json(
-            {
-                "method": "PUT",
-                "uri": where,
-                "origin": self.host.name,
-                "destination": self.inviting.name,
-                "content": body,
-            },
-            self.host.name,
-            self.host_key,
+        request = x_matrix.signed_object(
+            "PUT",
+            where,
+            ServerName(self.host.name),
+            ServerName(self.inviting.name),
+            body,
         )
-        signature = request["signatures"][self.host.name][self.host_key.key_id]
-        header = (
-            f'X-Matrix origin="{self.host.name}",destination="{self.inviting.name}",'
-            f'key="{self.host_key.key_id}",sig="{signature}"'
-        )
+        header = x_matrix.sign(request, self.host_key).header
         # The plain listener serves federation too, which spares us TLS here.
-        async with aiohttp.ClientSession() as http, http.put(
-            URL(self.inviting.base_url + where, encoded=True),
-            data=json.dumps(body),
-            headers={"Authorization": header, "Content-Type": "application/json"},
-        ) as reply:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.put(
+                URL(self.inviting.base_url + where, encoded=True),
+                data=json.dumps(body),
+                headers={"Authorization": header, "Content-Type": "application/json"},
+            ) as reply,
+        ):
             assert reply.status == 200, await reply.text()
 
 
