@@ -422,6 +422,17 @@ def parse_signed_event(body: JsonObject) -> JsonObject:
     return fields.obj(body, "event")
 
 
+def parse_signatures(body: JsonObject) -> JsonObject:
+    """Signatures by server and key ID. Raises: Malformed.
+
+    Spec: server-server-api#post_matrixpolicyv1sign
+    """
+    for server in body:
+        for key_id, signature in fields.obj(body, server).items():
+            fields.as_text(signature, key_id)
+    return body
+
+
 def parse_v1_answer(body: JsonValue) -> JsonObject:
     """What a version 1 endpoint means by `[200, {…}]`. Raises: Malformed."""
     if not isinstance(body, list) or len(body) != 2 or body[0] != 200:

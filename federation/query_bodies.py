@@ -347,6 +347,10 @@ def _optional_by_user(body: JsonObject, name: str) -> dict[UserId, JsonObject]:
     return _by_user(body, name, fields.as_object)
 
 
+def _plain(by_user: Mapping[UserId, JsonObject]) -> JsonObject:
+    return dict(by_user.items())
+
+
 def _objects_by_device(value: JsonValue, what: str) -> dict[str, JsonObject]:
     return {
         fields.as_text(device_id, "device ID"): fields.as_object(entry, what)
@@ -373,8 +377,8 @@ class UserKeys:
                 user_id: dict[str, JsonValue](by_device)
                 for user_id, by_device in self.device_keys.items()
             },
-            "master_keys": {**self.master_keys},
-            "self_signing_keys": {**self.self_signing_keys},
+            "master_keys": _plain(self.master_keys),
+            "self_signing_keys": _plain(self.self_signing_keys),
         }
 
 
