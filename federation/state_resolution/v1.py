@@ -40,11 +40,13 @@ def resolve(
             }
         )
     winners = {
-        key: state.first_allowed(events[::-1])
+        # COMPAT(Synapse, all versions): the text says nothing of candidates that are
+        # all refused; servers keep the last one looked at, as recorded rooms show.
+        key: state.first_allowed(events[::-1]) or events[0]
         for key, events in contested.items()
         if key[0] not in _PASSES
     }
-    state.add({key: event for key, event in winners.items() if event is not None})
+    state.add(winners)
     result: dict[StateKey, EventId | None] = dict.fromkeys(conflicted)
     result.update((key, event.event_id) for key, event in state.resolved.items())
     return result
