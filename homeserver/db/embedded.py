@@ -295,8 +295,8 @@ class EmbeddedPostgres:
     async def _launch(self, programs: binaries.Binaries, launcher: Launcher) -> None:
         deadline = time.monotonic() + LEFTOVERS_PATIENCE
         while True:
-            if await asyncio.to_thread(postmaster.forget_stale_pid, self._cluster):
-                self._report("removed the pid file of a server that is gone")
+            if await asyncio.to_thread(postmaster.forget_stale_pids, self._cluster):
+                self._report("removed the lock files of a server that is gone")
             try:
                 await self._launch_once(programs, launcher)
             except NotStarted as error:

@@ -8,10 +8,13 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from homeserver.db.cluster import SOCKET_NAME
 from homeserver.db.errors import DatabaseError
 
-PID_FILE = "postmaster.pid"
+PID_FILE: Final = "postmaster.pid"
+SOCKET_LOCK: Final = f"{SOCKET_NAME}.lock"  # begins as the pid file does
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,10 @@ class PidFile:
     status: str
 
 
-def read_pid_file(cluster: Path) -> PidFile | None:
+def read_pid_file(cluster: Path, name: str = PID_FILE) -> PidFile | None:
     """The file's content, or None when it is not there or half written."""
     try:
-        lines = (cluster / PID_FILE).read_text("utf-8", "replace").splitlines()
+        lines = (cluster / name).read_text("utf-8", "replace").splitlines()
         pid = int(lines[0])
     except (FileNotFoundError, ValueError, IndexError):
         return None
@@ -96,15 +99,20 @@ def lingering(cluster: Path) -> int | None:
     return min(servers, default=None)
 
 
-def forget_stale_pid(cluster: Path) -> bool:
-    """Remove a `postmaster.pid` whose number another process or a zombie has by now.
+def forget_stale_pids(cluster: Path) -> bool:
+    """Remove lock files whose number another process or a zombie has by now.
 
     PostgreSQL would refuse to start for as long as that process lives. Only done when
     it is certain that nothing of PostgreSQL works in the directory. The caller must
     hold the data directory's lock.
     """
-    recorded = read_pid_file(cluster)
-    if recorded is None or not alive(recorded.pid) or servers_of(cluster) != set():
+    stale = [
+        name
+        for name in (PID_FILE, SOCKET_LOCK)
+        if (recorded := read_pid_file(cluster, name)) and alive(recorded.pid)
+    ]
+    if not stale or servers_of(cluster) != set():
         return False
-    (cluster / PID_FILE).unlink(missing_ok=True)
+    for name in stale:
+        (cluster / name).unlink(missing_ok=True)
     return True

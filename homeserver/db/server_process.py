@@ -180,6 +180,5 @@ class NotStarted(DatabaseError):  # noqa: N818 - reads as a sentence at the rais
     def may_pass(self) -> bool:
         """Whether the cause goes away by itself: what is left of a killed server."""
         return (
-            '"postmaster.pid" already exists' in self.log
-            or "pre-existing shared memory block" in self.log
-        )
+            "lock file" in self.log and "already exists" in self.log
+        ) or "pre-existing shared memory block" in self.log
