@@ -142,7 +142,7 @@ def _check_power(event: Pdu, view: AuthState) -> None:
         if sender < levels.invite:
             raise refuse(
                 version,
-                Rule.THIRD_PARTY_INVITE_LEVEL,
+                Rule.THIRD_PARTY_LEVEL,
                 "the sender has too little power to invite",
             )
         return

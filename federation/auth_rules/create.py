@@ -51,7 +51,7 @@ def _check_additional_creators(event: Pdu, creators: JsonValue) -> None:
     if not isinstance(creators, list) or not all(map(is_user_id, creators)):
         raise refuse(
             event.version,
-            Rule.CREATE_ADDITIONAL_CREATORS,
+            Rule.CREATE_ADDITIONAL,
             "additional_creators must be a list of user IDs",
         )
 

@@ -48,7 +48,7 @@ def _check_voucher_signature(event: Pdu, *, vouched: bool) -> None:
     if not vouched or not is_user_id(event.content[_VOUCHER]):
         raise refuse(
             event.version,
-            Rule.MEMBER_VOUCHER_SIGNATURE,
+            Rule.MEMBER_VOUCHER,
             "the server of the user who vouches has not signed",
         )
 

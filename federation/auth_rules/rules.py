@@ -27,7 +27,7 @@ class Rule(Enum):
     CREATE_ROOM_ID = auto()
     CREATE_ROOM_VERSION = auto()
     CREATE_CREATOR = auto()
-    CREATE_ADDITIONAL_CREATORS = auto()
+    CREATE_ADDITIONAL = auto()
     ROOM_ID = auto()
     AUTH_DUPLICATE = auto()
     AUTH_NOT_SELECTED = auto()
@@ -38,7 +38,7 @@ class Rule(Enum):
     ALIASES_STATE_KEY = auto()
     ALIASES_DOMAIN = auto()
     MEMBER_INCOMPLETE = auto()
-    MEMBER_VOUCHER_SIGNATURE = auto()
+    MEMBER_VOUCHER = auto()
     MEMBER_UNKNOWN = auto()
     JOIN_SENDER = auto()
     JOIN_BANNED = auto()
@@ -64,7 +64,7 @@ class Rule(Enum):
     KNOCK_SENDER = auto()
     KNOCK_MEMBERSHIP = auto()
     SENDER_NOT_JOINED = auto()
-    THIRD_PARTY_INVITE_LEVEL = auto()
+    THIRD_PARTY_LEVEL = auto()
     REQUIRED_LEVEL = auto()
     STATE_KEY = auto()
     LEVELS_NAMED = auto()
@@ -139,7 +139,7 @@ _OUTLINE: Final[Sequence[_Entry]] = (
         Rule.CREATE_ROOM_ID,
         Rule.CREATE_ROOM_VERSION,
         _Only(_has_creator, Rule.CREATE_CREATOR),
-        _Only(_creators, Rule.CREATE_ADDITIONAL_CREATORS),
+        _Only(_creators, Rule.CREATE_ADDITIONAL),
         _ALLOW,
     ),
     _Only(_hashed_room_id, Rule.ROOM_ID),
@@ -154,7 +154,7 @@ _OUTLINE: Final[Sequence[_Entry]] = (
     _Only(_aliases, (Rule.ALIASES_STATE_KEY, Rule.ALIASES_DOMAIN, _ALLOW)),
     (  # If type is m.room.member
         Rule.MEMBER_INCOMPLETE,
-        _Only(_restricted, (Rule.MEMBER_VOUCHER_SIGNATURE,)),
+        _Only(_restricted, (Rule.MEMBER_VOUCHER,)),
         (  # If membership is join
             _ALLOW,  # the creator, right after the create event
             Rule.JOIN_SENDER,
@@ -199,7 +199,7 @@ _OUTLINE: Final[Sequence[_Entry]] = (
         Rule.MEMBER_UNKNOWN,
     ),
     Rule.SENDER_NOT_JOINED,
-    (Rule.THIRD_PARTY_INVITE_LEVEL,),
+    (Rule.THIRD_PARTY_LEVEL,),
     Rule.REQUIRED_LEVEL,
     Rule.STATE_KEY,
     (  # If type is m.room.power_levels
