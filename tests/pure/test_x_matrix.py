@@ -157,7 +157,7 @@ PARSED = XMatrix(ORIGIN, DESTINATION, KeyId("ed25519:key1"), "ABC+/def")
         ),
         # Unknown parameters are ignored; empty list elements, too (RFC 9110, 5.6.1).
         (
-            f'X-Matrix ,origin="{ORIGIN}",,new="a,b=\\"c",destination="{DESTINATION}", ,'
+            f'X-Matrix ,origin="{ORIGIN}",,new="a,\\"c",destination="{DESTINATION}", ,'
             'key="ed25519:key1",sig="ABC+/def",'
         ),
         # BWS around "=" (RFC 9110, 11.2).
