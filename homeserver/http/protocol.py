@@ -39,6 +39,8 @@ class Connection(RequestHandler):
             keepalive_timeout=IDLE_SECONDS,
             max_line_size=MAX_LINE,
             max_field_size=MAX_FIELD,
+            # How long the rest of a body that nobody wants is read away.
+            lingering_time=2.0,
             # One line a request costs as much as the request.
             access_log=None,  # type: ignore[arg-type]
         )
