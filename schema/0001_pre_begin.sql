@@ -17,8 +17,9 @@ CREATE SEQUENCE node_nids INCREMENT 1024;
 -- transaction, so positions become visible in order and without gaps.
 CREATE TABLE sequencer (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    position bigint NOT NULL
-);
+    position bigint NOT NULL,
+    trimmed_to bigint NOT NULL DEFAULT 0       -- `changes` holds all that came after
+) WITH (fillfactor = 10);
 INSERT INTO sequencer (position) VALUES (0);
 
 -- Positions of backfilled events: negative, further down each time.
@@ -148,6 +149,7 @@ CREATE TABLE memberships (
     PRIMARY KEY (room_nid, user_id)
 );
 CREATE INDEX memberships_local_user ON memberships (user_id) WHERE local;
+CREATE INDEX memberships_position ON memberships (room_nid, position);
 
 -- What an invited or knocking local user may see of a room: a JSON list.
 CREATE TABLE stripped_state (

@@ -1,0 +1,150 @@
+"""Events by number and by ID, from the cache or the database."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from federation.ids import EventId
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database
+from homeserver.events import store
+from homeserver.events.numbers import Numbers
+from homeserver.events.stored import StoredEvent
+
+_DEFAULT_BYTES: Final = 96 * 1024 * 1024
+_IDS: Final = 200_000
+_AUTH_EDGES: Final = 500_000
+_BATCH: Final = 1000
+
+
+class Events:
+    """Every stored event of this server; what was read stays while there is room."""
+
+    def __init__(self, db: Database, capacity: int = _DEFAULT_BYTES) -> None:
+        self._db = db
+        self.numbers = Numbers(db, "event_nids")
+        self._by_nid: LruCache[int, StoredEvent] = LruCache(
+            capacity, lambda event: event.cost
+        )
+        self._nid_of: LruCache[str, int] = LruCache(_IDS)
+        self._auth_nids: LruCache[int, tuple[int, ...]] = LruCache(_AUTH_EDGES)
+        # Counts forgotten events, so that a read under way does not bring back what
+        # changed meanwhile.
+        self._changes = 0
+
+    def put(self, event: StoredEvent) -> None:
+        """Keep an event that was just written or that changed."""
+        self._changes += 1
+        self._by_nid.put(event.nid, event)
+        self._nid_of.put(event.event_id, event.nid)
+        self._auth_nids.put(event.nid, event.auth_nids)
+
+    def forget(self, nid: int) -> None:
+        """Read this event anew next time: its row changed."""
+        self._changes += 1
+        self._by_nid.pop(nid)
+
+    def discard(self, event: StoredEvent) -> None:
+        """Forget an event that was kept and then could not be stored."""
+        self._changes += 1
+        self._by_nid.pop(event.nid)
+        if self._nid_of.peek(event.event_id) == event.nid:
+            self._nid_of.pop(event.event_id)
+
+    def cached(self, nid: int) -> StoredEvent | None:
+        """The event when it is at hand."""
+        return self._by_nid.get(nid)
+
+    async def by_nid(self, nid: int) -> StoredEvent | None:
+        """One event, or None when there is none of that number."""
+        event = self._by_nid.get(nid)
+        return event if event is not None else (await self.by_nids((nid,))).get(nid)
+
+    async def by_nids(self, nids: Iterable[int]) -> dict[int, StoredEvent]:
+        """Those events that exist, in the order asked."""
+        wanted = list(nids)
+        found: dict[int, StoredEvent] = {}
+        missing: list[int] = []
+        for nid in wanted:
+            event = self._by_nid.get(nid)
+            if event is None:
+                missing.append(nid)
+            else:
+                found[nid] = event
+        if not missing:
+            return found
+        for start in range(0, len(missing), _BATCH):
+            found.update(await self._read(missing[start : start + _BATCH]))
+        return {nid: found[nid] for nid in wanted if nid in found}
+
+    async def _read(self, nids: list[int]) -> dict[int, StoredEvent]:
+        changes = self._changes
+        async with self._db.read() as tx:
+            events = await store.read_events(tx, nids)
+        for nid, event in events.items():
+            if changes == self._changes and nid not in self._by_nid:
+                self._by_nid.put(nid, event)
+            self._nid_of.put(event.event_id, nid)
+            self._auth_nids.put(nid, event.auth_nids)
+        return events
+
+    async def nids_of(self, event_ids: Iterable[str]) -> dict[EventId, int]:
+        """The numbers of those events that we have in any form."""
+        found: dict[EventId, int] = {}
+        missing: list[str] = []
+        for event_id in event_ids:
+            nid = self._nid_of.get(event_id)
+            if nid is None:
+                missing.append(event_id)
+            else:
+                found[EventId(event_id)] = nid
+        if missing:
+            async with self._db.read() as tx:
+                read = await store.read_nids(tx, missing)
+            for event_id, nid in read.items():
+                self._nid_of.put(event_id, nid)
+            found.update(read)
+        return found
+
+    async def by_id(self, event_id: str) -> StoredEvent | None:
+        """One event, outliers and rejected ones included."""
+        nid = (await self.nids_of((event_id,))).get(EventId(event_id))
+        return None if nid is None else await self.by_nid(nid)
+
+    async def by_ids(self, event_ids: Iterable[str]) -> dict[EventId, StoredEvent]:
+        """Those events that we have in any form."""
+        nids = await self.nids_of(event_ids)
+        events = await self.by_nids(nids.values())
+        return {
+            event_id: events[nid] for event_id, nid in nids.items() if nid in events
+        }
+
+    async def auth_nids(self, nids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+        """The auth events of those events, by number."""
+        found: dict[int, tuple[int, ...]] = {}
+        missing: list[int] = []
+        for nid in nids:
+            edges = self._auth_nids.get(nid)
+            if edges is None:
+                missing.append(nid)
+            else:
+                found[nid] = edges
+        if missing:
+            async with self._db.read() as tx:
+                read = await store.read_auth_nids(tx, missing)
+            for nid, edges in read.items():
+                self._auth_nids.put(nid, edges)
+            found.update(read)
+        return found
+
+    async def auth_chain(self, nids: Iterable[int]) -> set[int]:
+        """Everything reachable over auth_events from those events, without them.
+
+        Spec: server-server-api#auth-chain
+        """
+        chain: set[int] = set()
+        frontier = set(nids)
+        while frontier:
+            edges = await self.auth_nids(frontier)
+            frontier = {nid for auth in edges.values() for nid in auth} - chain
+            chain |= frontier
+        return chain

@@ -1,0 +1,112 @@
+"""Interned state keys: (type, state_key) to number and back. They never change."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from federation.pdu import StateKey
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database
+from homeserver.db.rows import from_text, to_text
+from homeserver.events.numbers import Numbers
+
+_CAPACITY: Final = 500_000
+
+
+class StateKeys:
+    """The numbers of state keys, cached both ways."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._numbers = Numbers(db, "key_nids")
+        self._nid_of: LruCache[StateKey, int] = LruCache(_CAPACITY)
+        self._key_of: LruCache[int, StateKey] = LruCache(_CAPACITY)
+
+    def remember(self, nid: int, key: StateKey) -> None:
+        """Keep a pair that some query brought along."""
+        if nid not in self._key_of:
+            self._nid_of.put(key, nid)
+            self._key_of.put(nid, key)
+
+    def cached_nid(self, key: StateKey) -> int | None:
+        """The key's number when it is at hand."""
+        return self._nid_of.get(key)
+
+    async def nids(self, keys: Iterable[StateKey]) -> dict[StateKey, int]:
+        """The numbers of those keys that have one."""
+        found: dict[StateKey, int] = {}
+        missing: list[StateKey] = []
+        for key in keys:
+            nid = self._nid_of.get(key)
+            if nid is None:
+                missing.append(key)
+            else:
+                found[key] = nid
+        if missing:
+            found.update(await self._read(missing))
+        return found
+
+    async def intern(self, keys: Iterable[StateKey]) -> dict[StateKey, int]:
+        """The numbers of the keys, given out now to those that have none."""
+        wanted = set(keys)
+        found = await self.nids(wanted)
+        missing = sorted(wanted - found.keys())
+        if missing:
+            await self._numbers.reserve(len(missing))
+            async with self._db.transaction() as tx:
+                await tx.execute(
+                    """
+                    INSERT INTO state_keys (key_nid, type, state_key)
+                    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
+                    ON CONFLICT (type, state_key) DO NOTHING
+                    """,
+                    [self._numbers.next() for _ in missing],
+                    [to_text(key[0]) for key in missing],
+                    [to_text(key[1]) for key in missing],
+                )
+            found.update(await self._read(missing))
+        return found
+
+    async def _read(self, keys: list[StateKey]) -> dict[StateKey, int]:
+        async with self._db.read() as tx:
+            rows = await tx.fetch(
+                """
+                SELECT k.key_nid, k.type, k.state_key
+                  FROM unnest($1::text[], $2::text[]) AS wanted (type, state_key)
+                  JOIN state_keys k USING (type, state_key)
+                """,
+                [to_text(key[0]) for key in keys],
+                [to_text(key[1]) for key in keys],
+            )
+        return {key: nid for nid, key in self._remember_rows(rows)}
+
+    async def keys(self, nids: Iterable[int]) -> dict[int, StateKey]:
+        """The keys of those numbers."""
+        found: dict[int, StateKey] = {}
+        missing: list[int] = []
+        for nid in nids:
+            key = self._key_of.get(nid)
+            if key is None:
+                missing.append(nid)
+            else:
+                found[nid] = key
+        if missing:
+            async with self._db.read() as tx:
+                rows = await tx.fetch(
+                    """
+                    SELECT key_nid, type, state_key FROM state_keys
+                     WHERE key_nid = ANY($1)
+                    """,
+                    missing,
+                )
+            found.update(self._remember_rows(rows))
+        return found
+
+    def _remember_rows(
+        self, rows: Iterable[Iterable[Any]]
+    ) -> list[tuple[int, StateKey]]:
+        pairs = []
+        for nid, event_type, state_key in rows:
+            key = (from_text(event_type), from_text(state_key))
+            self.remember(nid, key)
+            pairs.append((nid, key))
+        return pairs

@@ -1,0 +1,168 @@
+"""Moves the view forward: over our own commits, and over those of other processes.
+
+Other processes are woken by one NOTIFY per batch, sent after its commit; a slow poll
+backs it up. Nothing is missed either way: what counts is the table `changes`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.pool import Database, Tx
+from homeserver.events import store
+from homeserver.live import loading
+from homeserver.live.changes import Change, Kind
+from homeserver.live.loading import ChangeRow
+from homeserver.live.room import RoomDelta
+from homeserver.live.view import Applied, View
+from homeserver.state.states import States
+
+CHANNEL: Final = "hearth_changes"
+_POLL_SECONDS: Final = 2.0
+_MAX_BEHIND: Final = 20_000  # more: forget the view and begin anew
+
+log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Keeps one view in step with the database."""
+
+    def __init__(self, db: Database, view: View, states: States) -> None:
+        self._db = db
+        self._view = view
+        self._states = states
+        self._lock = asyncio.Lock()
+        self._me = secrets.token_hex(4)
+        self._behind = asyncio.Event()
+        self._told = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        view.reach = self._reach
+
+    async def start(self) -> None:
+        """Take the present position and begin to follow."""
+        async with self._db.snapshot() as tx:
+            self._view.reset(await loading.position_of(tx))
+        await self._db.listen(CHANNEL, self._on_notify)
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="follower"),
+            asyncio.create_task(self._tell(), name="follower-notify"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def apply_own(
+        self, base: int, count: int, applied: Sequence[Applied]
+    ) -> None:
+        """Apply a batch of ours, which took the positions after `base`."""
+        async with self._lock:
+            if self._view.position < base:
+                await self._pull()
+            if self._view.position == base:
+                self._view.apply(base + count, applied)
+        self._told.set()
+
+    async def pull(self) -> None:
+        """Catch up with the database."""
+        async with self._lock:
+            await self._pull()
+
+    async def _reach(self, position: int) -> None:
+        if self._view.position < position:
+            await self.pull()
+
+    async def _pull(self) -> None:
+        since = self._view.position
+        async with self._db.snapshot() as tx:
+            position, trimmed_to = await tx.fetchrow(  # type: ignore[misc]
+                "SELECT position, trimmed_to FROM sequencer"
+            )
+            if position <= since:
+                return
+            if trimmed_to > since or position - since > _MAX_BEHIND:
+                log.info("too far behind, loading anew", behind=position - since)
+                self._view.reset(position)
+                return
+            rows = await loading.read_changes(tx, since)
+            applied = await self._applied_from(tx, rows, since)
+        self._view.apply(position, applied)
+
+    async def _applied_from(
+        self, tx: Tx, rows: Sequence[ChangeRow], since: int
+    ) -> list[Applied]:
+        by_room: defaultdict[int, list[ChangeRow]] = defaultdict(list)
+        applied: list[Applied] = []
+        for row in rows:
+            if row.kind == Kind.EVENT and row.room_nid is not None:
+                by_room[row.room_nid].append(row)
+            elif row.kind in Kind.__members__.values():
+                change = Change(Kind(row.kind), row.room_nid, row.user_id, row.ref)
+                applied.append((row.position, change))
+        if by_room:
+            applied += await self._room_deltas(tx, by_room, since)
+        applied.sort(key=lambda a: a.last if isinstance(a, RoomDelta) else a[0])
+        return applied
+
+    async def _room_deltas(
+        self, tx: Tx, by_room: dict[int, list[ChangeRow]], since: int
+    ) -> list[RoomDelta]:
+        nids = [row.ref for rows in by_room.values() for row in rows if row.ref]
+        events = await store.read_events(tx, nids)
+        members = await loading.read_members_since(tx, list(by_room), since)
+        deltas = []
+        for row in await loading.read_room_rows(tx, list(by_room)):
+            changes = by_room[row.nid]
+            room = self._view.loaded_room(row.nid)
+            changed = {}
+            if room is not None:
+                diff = await self._states.diff(
+                    room.head.state_root, row.head.state_root
+                )
+                changed = {key: after for key, (_, after) in diff.items()}
+            deltas.append(
+                RoomDelta(
+                    room_nid=row.nid,
+                    first=changes[0].position,
+                    last=changes[-1].position,
+                    events=[events[c.ref] for c in changes if c.ref in events],
+                    head=row.head,
+                    state=changed,
+                    members=members.get(row.nid, {}),
+                    is_partial=room is None,
+                )
+            )
+        return deltas
+
+    # ── Between processes ────────────────────────────────────────────────────────
+
+    def _on_notify(self, payload: str | None) -> None:
+        if payload is None or not payload.startswith(self._me):
+            self._behind.set()
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._behind.wait()
+            self._behind.clear()
+            try:
+                await self.pull()
+            except DatabaseUnavailable as error:
+                log.warning("cannot follow the database", reason=str(error))
+                await asyncio.sleep(1)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            await self._db.notify(CHANNEL, f"{self._me} {self._view.position}")

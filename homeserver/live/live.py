@@ -1,0 +1,189 @@
+"""The live part of a process as one thing: view, committer, follower, writers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from federation.ids import RoomId, ServerName, UserId
+from homeserver import errors
+from homeserver.bounded import LruCache
+from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.pool import Database
+from homeserver.events.events import Events
+from homeserver.events.keys import StateKeys
+from homeserver.events.numbers import Numbers
+from homeserver.live import loading
+from homeserver.live.changes import Change, Kind, StoreFunction
+from homeserver.live.committer import Committer
+from homeserver.live.follower import Follower
+from homeserver.live.room import Member, Pulse, Room, User
+from homeserver.live.steps import EDGES, REDACTIONS, Consequence
+from homeserver.live.view import Listener, RoomListener, View
+from homeserver.live.writers import Writers
+from homeserver.state.resolve import Resolver
+from homeserver.state.states import States
+
+_ROOM_IDS: Final = 200_000
+_TRIM_SECONDS: Final = 300.0
+_KEEP: Final = "1 hour"
+
+log = structlog.get_logger(__name__)
+
+
+class Live:
+    """What a process needs of rooms and users, and the way to write to them."""
+
+    def __init__(
+        self,
+        db: Database,
+        our_name: ServerName,
+        consequences: Sequence[Consequence] = (),
+    ) -> None:
+        self._db = db
+        self.our_name = our_name
+        self.events = Events(db)
+        self.states = States(db, StateKeys(db))
+        self.resolver = Resolver(db, self.events, self.states)
+        self.room_numbers = Numbers(db, "room_nids")
+        self.view = View(db, self.events, self.states.keys, our_name)
+        self.follower = Follower(db, self.view, self.states)
+        self.committer = Committer(
+            db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)
+        )
+        self.writers = Writers(self.committer)
+        self._room_nids: LruCache[str, int] = LruCache(_ROOM_IDS)
+        self._trimmer: asyncio.Task[None] | None = None
+        self._being_alone = asyncio.Semaphore(1)
+
+    async def start(self) -> None:
+        """Take the present position and begin to follow and to commit."""
+        await self.follower.start()
+        self.committer.start()
+        self._trimmer = asyncio.create_task(self._trim(), name="trim-changes")
+
+    async def stop(self) -> None:
+        """Commit what waits, then stop."""
+        if self._trimmer is not None:
+            self._trimmer.cancel()
+        await self.committer.stop()
+        await self.follower.stop()
+
+    @property
+    def position(self) -> int:
+        """The position of the view."""
+        return self.view.position
+
+    def on_change(self, kind: Kind, listener: Listener) -> None:
+        """Call `listener(position, change)` for each change of that kind."""
+        self.view.on_change(kind, listener)
+
+    def on_events(self, listener: RoomListener) -> None:
+        """Call `listener(delta, room)` after each commit to a room."""
+        self.view.on_events(listener)
+
+    async def commit(
+        self, function: StoreFunction, item: object, change: Change
+    ) -> int:
+        """Write one item; its position, once the view has reached it."""
+        return await self.committer.commit(function, item, change)
+
+    @contextlib.asynccontextmanager
+    async def retrying(self, room: Room, attempt: int) -> AsyncIterator[None]:
+        """Surround one of several attempts to write to a room, counted from 0.
+
+        After a conflict this catches up first. From the second conflict on the other
+        processes let this one go first, so that nobody loses for ever; steps must then
+        say `is_alone`.
+        """
+        if attempt == 0:
+            yield
+            return
+        if attempt == 1:
+            await self.follower.pull()
+            yield
+            return
+        # One at a time in each process, or those who wait could use up the pool.
+        async with self._being_alone, self._db.transaction() as tx:
+            await tx.execute("SELECT pg_advisory_xact_lock($1)", room.nid)
+            await self.follower.pull()
+            yield
+
+    # ── Rooms ────────────────────────────────────────────────────────────────────
+
+    async def room_nid(self, room_id: str) -> int | None:
+        """The number of a room that has anything here."""
+        nid = self._room_nids.get(room_id)
+        if nid is None:
+            async with self._db.read() as tx:
+                nid = await loading.room_nid_of(tx, room_id)
+            if nid is not None:
+                self._room_nids.put(room_id, nid)
+        return nid
+
+    async def room(self, room_id: str) -> Room | None:
+        """The room, or None when nothing of it is here."""
+        nid = await self.room_nid(room_id)
+        return None if nid is None else await self.view.room(nid)
+
+    async def rooms(self, nids: Iterable[int]) -> dict[int, Room]:
+        """Those rooms, by number."""
+        return await self.view.rooms(nids)
+
+    async def pulses(self, nids: Iterable[int]) -> dict[int, Pulse]:
+        """When those rooms moved last."""
+        return await self.view.pulses(nids)
+
+    async def require_joined(self, room_id: RoomId, user_id: UserId) -> Room:
+        """The room, of which the user is a joined member.
+
+        Raises: M_FORBIDDEN otherwise, also when there is no such room, so that nobody
+        learns which rooms exist.
+        """
+        room = await self.room(room_id)
+        if room is None or not room.is_joined(user_id):
+            await self.follower.pull()  # another process may be a moment ahead
+            room = await self.room(room_id)
+        if room is None or not room.is_joined(user_id):
+            raise errors.forbidden("You are not in this room; join it first.")
+        return room
+
+    # ── Users ────────────────────────────────────────────────────────────────────
+
+    async def user(self, user_id: UserId) -> User:
+        """A local user's memberships; one who does not exist has none."""
+        return await self.view.user(user_id)
+
+    async def membership(self, user_id: UserId, room_nid: int) -> Member | None:
+        """A local user's membership in a room, whatever it is."""
+        return (await self.view.user(user_id)).rooms.get(room_nid)
+
+    async def wait(self, user: User, since: int, timeout_s: float) -> None:
+        """Return when anything of this user moved past `since`, or after a while."""
+        await self.view.wait(user, since, timeout_s)
+
+    # ── Upkeep ───────────────────────────────────────────────────────────────────
+
+    async def _trim(self) -> None:
+        """Delete changes that are over an hour old; who is further behind reloads."""
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            try:
+                async with self._db.transaction() as tx:
+                    await tx.execute(
+                        """
+                        WITH old AS (
+                            DELETE FROM changes WHERE at < now() - $1::text::interval
+                            RETURNING position
+                        )
+                        UPDATE sequencer
+                           SET trimmed_to = greatest(trimmed_to, old.last)
+                          FROM (SELECT max(position) AS last FROM old) AS old
+                         WHERE old.last IS NOT NULL
+                        """,
+                        _KEEP,
+                    )
+            except DatabaseUnavailable as error:
+                log.warning("cannot trim changes", reason=str(error))

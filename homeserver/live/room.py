@@ -1,0 +1,180 @@
+"""What the live view keeps of rooms and users."""
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from federation.ids import RoomId, ServerName, UserId, server_of
+from federation.pdu import StateKey
+from federation.room_versions import RoomVersion
+from homeserver.events.stored import StoredEvent
+
+# Memberships that `Room.members` keeps; others are found through the state.
+PRESENT: Final = frozenset(("join", "invite", "knock"))
+RECENT_EVENTS: Final = 60
+_ROOM_COST: Final = 4000  # bytes, roughly; of the room itself and of each entry
+_STATE_COST: Final = 250
+_MEMBER_COST: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a room stands: what its next event builds on.
+
+    `guard` counts the room's writes; `state_root` is the current state, resolved over
+    the extremities.
+    """
+
+    guard: int
+    extremities: tuple[int, ...]
+    state_root: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user's membership in a room, the event that says so, and since when."""
+
+    membership: str
+    event_nid: int
+    position: int
+    forgotten: bool = False
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The last positions at which a room moved, for each thing that can move."""
+
+    events: int = 0
+    receipts: int = 0
+    typing: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last position at which anything moved."""
+        return max(self.events, self.receipts, self.typing)
+
+
+@dataclass(slots=True)
+class RoomDelta:
+    """What one commit meant for a room: positions `first` to `last`."""
+
+    room_nid: int
+    first: int
+    last: int
+    events: list[StoredEvent]  # in order, each at its position
+    head: Head
+    state: dict[StateKey, int | None]  # changed entries; None: gone
+    members: dict[UserId, Member]
+    # Another process's commit to a room that was not at hand: `state` is not known.
+    is_partial: bool = False
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Room:
+    """A room as of `position`. Only the view changes it."""
+
+    nid: int
+    room_id: RoomId
+    version: RoomVersion
+    position: int
+    head: Head
+    state: dict[StateKey, int]
+    members: dict[UserId, Member]
+    our_name: ServerName
+    # (position, event_nid) of the newest events: all of those after `recent_from`.
+    recent: deque[tuple[int, int]] = field(default_factory=deque)
+    recent_from: int = 0
+    joined: int = 0
+    joined_local: set[UserId] = field(default_factory=set)
+    servers: Counter[ServerName] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        for user_id, member in self.members.items():
+            if member.membership == "join":
+                self._count(user_id, 1)
+
+    @property
+    def cost(self) -> int:
+        """Bytes in memory, roughly."""
+        return (
+            _ROOM_COST
+            + _STATE_COST * len(self.state)
+            + _MEMBER_COST * len(self.members)
+        )
+
+    def is_joined(self, user_id: str) -> bool:
+        """Whether the user is joined now."""
+        member = self.members.get(UserId(user_id))
+        return member is not None and member.membership == "join"
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether a user of ours is joined: whether we get the room's events."""
+        return bool(self.joined_local)
+
+    def apply(self, delta: RoomDelta) -> None:
+        """Move forward by one commit."""
+        if delta.last <= self.position:
+            return
+        self.head = delta.head
+        for event in delta.events:
+            if event.position is not None and event.position > self.position:
+                self.recent.append((event.position, event.nid))
+        while len(self.recent) > RECENT_EVENTS:
+            self.recent_from = self.recent.popleft()[0]
+        for key, nid in delta.state.items():
+            if nid is None:
+                self.state.pop(key, None)
+            else:
+                self.state[key] = nid
+        for user_id, member in delta.members.items():
+            self._set_member(user_id, member)
+        self.position = delta.last
+
+    def _set_member(self, user_id: UserId, member: Member) -> None:
+        if self.is_joined(user_id):
+            self._count(user_id, -1)
+        if member.membership == "join":
+            self._count(user_id, 1)
+        if member.membership in PRESENT:
+            self.members[user_id] = member
+        else:
+            self.members.pop(user_id, None)
+
+    def _count(self, user_id: UserId, by: int) -> None:
+        server = server_of(user_id)
+        self.joined += by
+        self.servers[server] += by
+        if not self.servers[server]:
+            del self.servers[server]
+        if server != self.our_name:
+            return
+        if by > 0:
+            self.joined_local.add(user_id)
+        else:
+            self.joined_local.discard(user_id)
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class User:
+    """A local user's rooms, every membership included, as of `position`."""
+
+    user_id: UserId
+    position: int
+    rooms: dict[int, Member]
+    # Last positions of what is the user's own.
+    moved: int = 0  # memberships, account data, receipts of theirs …: anything
+    waiters: set[asyncio.Future[None]] = field(default_factory=set)
+
+    @property
+    def cost(self) -> int:
+        """Bytes in memory, roughly."""
+        return _ROOM_COST + _MEMBER_COST * len(self.rooms)
+
+    def wake(self) -> None:
+        """Let everybody go on who waits for this user."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,380 @@
+"""The live view: what hot paths need of rooms and users, all as of one position.
+
+Laws. Only `apply` changes it, with what happened at positions that follow its own, in
+order. What is loaded carries the position of its snapshot; the view waits until it has
+reached that position, then later changes are replayed from a short log. Everything can
+be dropped and loaded again, and everything is bounded.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeVar
+from weakref import WeakValueDictionary
+
+from federation.ids import ServerName, UserId
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database, Tx
+from homeserver.events.events import Events
+from homeserver.events.keys import StateKeys
+from homeserver.live import loading
+from homeserver.live.changes import Change, Kind
+from homeserver.live.room import Member, Pulse, Room, RoomDelta, User
+
+_ROOM_BYTES: Final = 192 * 1024 * 1024
+_USER_BYTES: Final = 32 * 1024 * 1024
+_PULSES: Final = 500_000
+_LOG_LENGTH: Final = 4000
+_LOAD_TRIES: Final = 5
+
+Loaded = TypeVar("Loaded")
+Applied = RoomDelta | tuple[int, Change]
+Listener = Callable[[int, Change], None]
+RoomListener = Callable[[RoomDelta, Room | None], None]
+
+
+class View:
+    """Rooms, users and when they moved. `reach` makes the follower catch up."""
+
+    def __init__(
+        self, db: Database, events: Events, keys: StateKeys, our_name: ServerName
+    ) -> None:
+        self.position = 0
+        self.our_name = our_name
+        self._db = db
+        self._events = events
+        self._keys = keys
+        self._rooms: LruCache[int, Room] = LruCache(_ROOM_BYTES, lambda r: r.cost)
+        self._users: LruCache[str, User] = LruCache(_USER_BYTES, lambda u: u.cost)
+        # Whatever somebody still holds goes on moving, also once it is forgotten.
+        self._held_rooms: WeakValueDictionary[int, Room] = WeakValueDictionary()
+        self._held_users: WeakValueDictionary[str, User] = WeakValueDictionary()
+        self._pulses: LruCache[int, Pulse] = LruCache(_PULSES)
+        self._loading_rooms: dict[int, asyncio.Future[Room | None]] = {}
+        self._waiting: dict[UserId, User] = {}
+        self._waiting_for_position: list[tuple[int, asyncio.Future[None]]] = []
+        self._log: deque[Applied] = deque()
+        self._log_from = 0  # the log holds everything after this position
+        self._listeners: dict[Kind, list[Listener]] = {}
+        self._room_listeners: list[RoomListener] = []
+        self.reach: Callable[[int], Awaitable[None]]
+
+    def on_change(self, kind: Kind, listener: Listener) -> None:
+        """Call `listener(position, change)` for each change of that kind."""
+        self._listeners.setdefault(kind, []).append(listener)
+
+    def on_events(self, listener: RoomListener) -> None:
+        """Call `listener(delta, room)` after each commit to a room.
+
+        `room` is None when it is not at hand in this process.
+        """
+        self._room_listeners.append(listener)
+
+    # ── Moving forward ───────────────────────────────────────────────────────────
+
+    def apply(self, last: int, applied: Sequence[Applied]) -> None:
+        """Move to position `last` over what happened up to it, in order."""
+        for item in applied:
+            self._log.append(item)
+            if isinstance(item, RoomDelta):
+                self._apply_room(item)
+            else:
+                self._apply_change(*item)
+        while len(self._log) > _LOG_LENGTH:
+            self._log_from = _last_of(self._log.popleft())
+        self.position = last
+        self._wake_position_waiters()
+
+    def reset(self, position: int) -> None:
+        """Forget everything and go on from that position: too much was missed."""
+        self._rooms.clear()
+        self._users.clear()
+        self._held_rooms.clear()
+        self._held_users.clear()
+        self._pulses.clear()
+        self._log.clear()
+        self._log_from = self.position = position
+        for user in self._waiting.values():
+            user.wake()
+        self._wake_position_waiters()
+
+    def _apply_room(self, delta: RoomDelta) -> None:
+        for event in delta.events:
+            self._events.put(event)
+        room = self._held_rooms.get(delta.room_nid)
+        # Those who leave with this commit hear of it too.
+        leaving = room.joined_local.intersection(delta.members) if room else ()
+        if room is not None:
+            room.apply(delta)
+        pulse = self._pulses.peek(delta.room_nid)
+        if pulse is not None:
+            pulse.events = max(pulse.events, delta.last)
+        for user_id, member in delta.members.items():
+            user = self._held_users.get(user_id)
+            if user is not None and delta.last > user.position:
+                user.rooms[delta.room_nid] = member
+                user.moved = delta.last
+                user.wake()
+        self._wake_room(delta.room_nid, room, leaving)
+        for listener in self._room_listeners:
+            listener(delta, room)
+
+    def _apply_change(self, position: int, change: Change) -> None:
+        match change.kind:
+            case Kind.RECEIPT | Kind.TYPING:
+                self._move_room(position, change)
+            case Kind.REDACTED if change.ref is not None:
+                self._events.forget(change.ref)
+            case Kind.FORGOTTEN | Kind.ACCOUNT_DATA:
+                self._move_user(position, change)
+            case _:
+                pass
+        for listener in self._listeners.get(change.kind, ()):
+            listener(position, change)
+
+    def _move_room(self, position: int, change: Change) -> None:
+        room_nid = change.room_nid or 0
+        pulse = self._pulses.peek(room_nid)
+        if pulse is not None:
+            if change.kind is Kind.TYPING:
+                pulse.typing = max(pulse.typing, position)
+            else:
+                pulse.receipts = max(pulse.receipts, position)
+        self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
+
+    def _move_user(self, position: int, change: Change) -> None:
+        user = self._held_users.get(change.user_id or "")
+        if user is None or position <= user.position:
+            return
+        if change.kind is Kind.FORGOTTEN and change.room_nid in user.rooms:
+            old = user.rooms[change.room_nid]
+            user.rooms[change.room_nid] = Member(
+                old.membership, old.event_nid, old.position, forgotten=True
+            )
+        user.moved = position
+        user.wake()
+
+    def _wake_room(
+        self, room_nid: int, room: Room | None, leaving: Iterable[UserId]
+    ) -> None:
+        if not self._waiting:
+            return
+        if room is None:  # not at hand: ask each who waits
+            for user in self._waiting.values():
+                if room_nid in user.rooms:
+                    user.wake()
+            return
+        for user_id in room.joined_local & self._waiting.keys():
+            self._waiting[user_id].wake()
+        for user_id in leaving:
+            if user_id in self._waiting:
+                self._waiting[user_id].wake()
+
+    # ── Waiting ──────────────────────────────────────────────────────────────────
+
+    async def wait(self, user: User, since: int, timeout_s: float) -> None:
+        """Return when anything of this user moved past `since`, or after a while."""
+        if timeout_s <= 0 or await self.moved(user) > since:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        user.waiters.add(waiter)
+        self._waiting[user.user_id] = user
+        try:
+            # Nothing was awaited since `moved`, so nothing was missed.
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            user.waiters.discard(waiter)
+            if not user.waiters and self._waiting.get(user.user_id) is user:
+                del self._waiting[user.user_id]
+
+    async def moved(self, user: User) -> int:
+        """The last position at which anything that the user can sync moved."""
+        joined = [n for n, m in user.rooms.items() if m.membership == "join"]
+        pulses = await self.pulses(joined)
+        return max(user.moved, *(p.last for p in pulses.values()), 0)
+
+    async def wait_for_position(self, position: int, timeout_s: float) -> bool:
+        """Wait until the view is at a position; False when it took too long."""
+        if self.position >= position:
+            return True
+        await self.reach(position)
+        if self.position >= position:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (position, waiter)
+        self._waiting_for_position.append(entry)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting_for_position.remove(entry)
+        return True
+
+    def _wake_position_waiters(self) -> None:
+        for position, waiter in self._waiting_for_position:
+            if position <= self.position and not waiter.done():
+                waiter.set_result(None)
+
+    # ── Loading ──────────────────────────────────────────────────────────────────
+
+    async def room(self, nid: int) -> Room | None:
+        """One room by number."""
+        room = self._rooms.get(nid)
+        return room if room is not None else (await self.rooms((nid,))).get(nid)
+
+    def loaded_room(self, nid: int) -> Room | None:
+        """The room when it is at hand."""
+        return self._held_rooms.get(nid)
+
+    async def rooms(self, nids: Iterable[int]) -> dict[int, Room]:
+        """Those rooms that exist; the missing ones are read in few queries."""
+        found: dict[int, Room] = {}
+        waiting: dict[int, asyncio.Future[Room | None]] = {}
+        missing: list[int] = []
+        for nid in nids:
+            room = self._rooms.get(nid) or self._held_rooms.get(nid)
+            if room is not None:
+                found[nid] = room
+            elif nid in self._loading_rooms:
+                waiting[nid] = self._loading_rooms[nid]
+            else:
+                missing.append(nid)
+        if missing:
+            found.update(await self._load_rooms(missing))
+        for nid, future in waiting.items():
+            room = await future
+            if room is not None:
+                found[nid] = room
+        return found
+
+    async def _load_rooms(self, nids: list[int]) -> dict[int, Room]:
+        loop = asyncio.get_running_loop()
+        futures = {nid: loop.create_future() for nid in nids}
+        self._loading_rooms.update(futures)
+        rooms: dict[int, Room] = {}
+        try:
+            rooms = await self._read_rooms(nids)
+            for nid, room in rooms.items():
+                self._rooms.put(nid, room)
+                self._held_rooms[nid] = room
+        finally:
+            for nid, future in futures.items():
+                del self._loading_rooms[nid]
+                future.set_result(rooms.get(nid))
+        return rooms
+
+    async def _read_rooms(self, nids: list[int]) -> dict[int, Room]:
+        for _ in range(_LOAD_TRIES):
+            loaded, position = await self._load(
+                lambda tx, position: loading.read_rooms(
+                    tx, nids, position, self._keys, self.our_name
+                )
+            )
+            rooms = {room.nid: room for room in loaded}
+            if self._replay(position, rooms):
+                return rooms
+        raise TimeoutError("the rooms move faster than they can be loaded")
+
+    def _replay(self, position: int, rooms: dict[int, Room]) -> bool:
+        """Apply what came after the snapshot; False when that is not fully known."""
+        if self.position == position:
+            return True
+        for item in self._log:
+            if isinstance(item, RoomDelta) and item.last > position:
+                room = rooms.get(item.room_nid)
+                if room is not None:
+                    if item.is_partial:
+                        return False
+                    room.apply(item)
+        return True
+
+    async def user(self, user_id: UserId) -> User:
+        """A local user; one who does not exist has no rooms."""
+        user = self._users.get(user_id) or self._held_users.get(user_id)
+        if user is not None:
+            return user
+        loaded, position = await self._load(
+            lambda tx, position: loading.read_user(tx, user_id, position)
+        )
+        user = self._held_users.get(user_id)  # another call may have been faster
+        if user is None:
+            user = loaded
+            self._held_users[user_id] = user
+            for item in self._log:
+                if _last_of(item) > position:
+                    self._replay_user(user, item)
+        self._users.put(user_id, user)
+        return user
+
+    def _replay_user(self, user: User, item: Applied) -> None:
+        if isinstance(item, RoomDelta):
+            member = item.members.get(user.user_id)
+            if member is not None:
+                user.rooms[item.room_nid] = member
+                user.moved = item.last
+            return
+        position, change = item
+        moves = change.kind in {Kind.FORGOTTEN, Kind.ACCOUNT_DATA}
+        if moves and change.user_id == user.user_id:
+            self._move_user(position, change)
+
+    async def pulses(self, nids: Iterable[int]) -> dict[int, Pulse]:
+        """When those rooms moved last."""
+        found: dict[int, Pulse] = {}
+        missing: list[int] = []
+        for nid in nids:
+            pulse = self._pulses.get(nid)
+            if pulse is None:
+                missing.append(nid)
+            else:
+                found[nid] = pulse
+        if missing:
+            loaded, position = await self._load(
+                lambda tx, _: loading.read_pulses(tx, missing)
+            )
+            for item in self._log:
+                if _last_of(item) > position:
+                    _replay_pulse(loaded, item)
+            for nid, pulse in loaded.items():
+                known = self._pulses.peek(nid)
+                if known is None:
+                    self._pulses.put(nid, pulse)
+                found[nid] = known or pulse
+        return found
+
+    async def _load(
+        self, read: Callable[[Tx, int], Awaitable[Loaded]]
+    ) -> tuple[Loaded, int]:
+        """Read from a snapshot that the view has reached and can replay from."""
+        for _ in range(_LOAD_TRIES):
+            async with self._db.snapshot() as tx:
+                position = await loading.position_of(tx)
+                loaded = await read(tx, position)
+            if self.position < position:
+                await self.reach(position)
+            if position >= self._log_from and self.position >= position:
+                return loaded, position
+        raise TimeoutError("the live view moves faster than rooms can be loaded")
+
+
+def _last_of(item: Applied) -> int:
+    return item.last if isinstance(item, RoomDelta) else item[0]
+
+
+def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:
+    if isinstance(item, RoomDelta):
+        pulse = pulses.get(item.room_nid)
+        if pulse is not None:
+            pulse.events = max(pulse.events, item.last)
+        return
+    position, change = item
+    pulse = pulses.get(change.room_nid or 0)
+    if pulse is not None and change.kind is Kind.RECEIPT:
+        pulse.receipts = max(pulse.receipts, position)
+    elif pulse is not None and change.kind is Kind.TYPING:
+        pulse.typing = max(pulse.typing, position)

@@ -1,0 +1,98 @@
+"""One room, one writer at a time in this process, without waiting for commits.
+
+A writer builds on the room as it will be once all that it has submitted is committed,
+so several events of one room share a batch. When a step fails, those that built on it
+find a conflict, and their callers read again and retry.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+from weakref import WeakValueDictionary
+
+from federation.ids import UserId
+from federation.pdu import StateKey
+from homeserver.live.committer import Committer, Overloaded
+from homeserver.live.room import PRESENT, Head, Room
+from homeserver.live.steps import Step
+
+_MAX_WAITING: Final = 500  # callers that wait to write to one room
+
+
+class RoomWriter:
+    """The room as its next event must see it: the view and what is being committed."""
+
+    def __init__(self, room: Room, committer: Committer) -> None:
+        self.room = room
+        self._committer = committer
+        self._pending: list[Step] = []
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+    @property
+    def head(self) -> Head:
+        """What the next event builds on."""
+        return self._pending[-1].head if self._pending else self.room.head
+
+    def state_nid(self, key: StateKey) -> int | None:
+        """The number of the event at that key of the current state."""
+        for step in reversed(self._pending):
+            if key in step.state:
+                return step.state[key]
+        return self.room.state.get(key)
+
+    def membership(self, user_id: UserId) -> str | None:
+        """The user's membership when it is join, invite or knock."""
+        for step in reversed(self._pending):
+            if user_id in step.members:
+                membership = step.members[user_id][0]
+                return membership if membership in PRESENT else None
+        member = self.room.members.get(user_id)
+        return member.membership if member else None
+
+    def reload(self, room: Room) -> None:
+        """Go on with another copy of the room; what is pending will find conflicts."""
+        self.room = room
+        self._pending.clear()
+
+    def submit(self, step: Step) -> None:
+        """Hand a step to the committer; the next one builds on it."""
+        self._committer.submit(step)
+        self._pending.append(step)
+        step.future.add_done_callback(lambda _: self._settled(step))
+
+    def _settled(self, step: Step) -> None:
+        if step.future.cancelled() or step.future.exception() is not None:
+            # What was built on it cannot be committed either.
+            self._pending.clear()
+        elif step in self._pending:
+            del self._pending[: self._pending.index(step) + 1]
+
+
+class Writers:
+    """The writers of all rooms that are being written to."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self._writers: WeakValueDictionary[int, RoomWriter] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, room: Room) -> AsyncIterator[RoomWriter]:
+        """Be the room's only writer for as long as the block lasts.
+
+        Raises: Overloaded when too many wait for this room already.
+        """
+        writer = self._writers.get(room.nid)
+        if writer is None:
+            writer = self._writers[room.nid] = RoomWriter(room, self._committer)
+        if writer.room is not room:  # the view was loaded anew
+            writer.reload(room)
+        if writer.waiting >= _MAX_WAITING:
+            raise Overloaded
+        writer.waiting += 1
+        try:
+            async with writer.lock:
+                yield writer
+        finally:
+            writer.waiting -= 1

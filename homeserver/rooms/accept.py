@@ -1,0 +1,360 @@
+"""Judging and storing events of other servers: checks 4 to 6 on receipt of a PDU.
+
+Before this: the event has the right format (1), its signatures (2) and hashes (3) were
+checked, its auth_events are stored, and its prev_events are stored with their states or
+the caller brings the state before it (`missing`).
+
+Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import structlog
+
+from federation import auth_rules
+from federation.errors import Rejected
+from federation.ids import EventId, UserId
+from federation.pdu import Pdu, StateKey
+from homeserver.db.pool import Database
+from homeserver.events import store
+from homeserver.events.stored import StoredEvent
+from homeserver.live.live import Live
+from homeserver.live.room import Head, Room
+from homeserver.live.steps import Conflict, Step
+from homeserver.live.writers import RoomWriter
+from homeserver.rooms.build import CREATE, note_membership, note_redaction
+from homeserver.state.states import NodeRow, insert_nodes
+
+_TRIES = 5
+
+log = structlog.get_logger(__name__)
+
+
+class Outcome(Enum):
+    """What became of an event."""
+
+    ACCEPTED = "accepted"
+    SOFT_FAILED = "soft-failed"
+    REJECTED = "rejected"
+    KNOWN = "known"  # it was judged before
+
+
+class LacksEvents(Exception):  # noqa: N818 - tells the caller what to fetch
+    """The event cannot be judged before these others are stored with their states."""
+
+    def __init__(self, auth_events: Iterable[EventId], prev: Iterable[EventId]) -> None:
+        super().__init__("auth_events or prev_events are not stored")
+        self.auth_events = tuple(auth_events)
+        self.prev_events = tuple(prev)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A PDU on its way in.
+
+    `vouched`: whether the server named by `join_authorised_via_users_server` signed it.
+    `state_before`: given when prev_events are missing, then `missing` names them.
+    """
+
+    pdu: Pdu
+    vouched: bool = True
+    state_before: int | None = None
+    missing: tuple[EventId, ...] = ()
+
+
+@dataclass(slots=True)
+class _Judged:
+    """An event with all that was found out about it."""
+
+    event: StoredEvent
+    state_events: Mapping[StateKey, Pdu]  # that authorise it, before the event
+    create: Pdu | None
+    nodes: list[NodeRow]
+    awaited: bool  # a stored event names it in its prev_events
+    redactions: list[int]  # that wait for it
+    is_outlier: bool  # it was stored before, as an outlier
+
+
+async def accept(
+    db: Database, live: Live, room: Room, incoming: Incoming
+) -> tuple[Outcome, StoredEvent | None]:
+    """Judge an event and store it: accepted, soft-failed or rejected.
+
+    Raises: LacksEvents; Conflict when other processes keep writing to the room.
+    """
+    for attempt in range(_TRIES):
+        async with live.retrying(room, attempt):
+            async with live.writers.hold(room) as writer:
+                outcome, event, step = await _accept(db, live, writer, incoming)
+                if step is not None:
+                    step.is_alone = attempt > 1
+                    writer.submit(step)
+            if step is None or await _is_committed(live, step):
+                return outcome, event
+    raise Conflict
+
+
+async def _is_committed(live: Live, step: Step) -> bool:
+    """Wait for the commit; False when another process was first."""
+    try:
+        await step.future
+    except BaseException as error:
+        for event in step.events:
+            live.events.discard(event)
+        if not isinstance(error, Conflict):
+            raise
+        return False
+    return True
+
+
+async def _accept(
+    db: Database, live: Live, writer: RoomWriter, incoming: Incoming
+) -> tuple[Outcome, StoredEvent | None, Step | None]:
+    pdu = incoming.pdu
+    known = await live.events.by_id(pdu.event_id)
+    if known is not None and not _is_unjudged(known):
+        return Outcome.KNOWN, known, None
+    judged = await _judge(db, live, writer, incoming, known)
+    event = judged.event
+    if event.rejected is None and not event.soft_failed:
+        step = await _step(live, writer, judged, incoming)
+        return Outcome.ACCEPTED, event, step
+    await _store_aside(db, live, judged)
+    log.info(
+        "event not accepted",
+        event_id=pdu.event_id,
+        room_id=pdu.room_id,
+        rejected=event.rejected,
+        soft_failed=event.soft_failed,
+    )
+    outcome = Outcome.SOFT_FAILED if event.rejected is None else Outcome.REJECTED
+    return outcome, event, None
+
+
+def _is_unjudged(event: StoredEvent) -> bool:
+    """Whether it is an outlier: stored because others rest on it, not as history."""
+    return event.position is None and event.state_before is None
+
+
+async def _judge(
+    db: Database,
+    live: Live,
+    writer: RoomWriter,
+    incoming: Incoming,
+    known: StoredEvent | None,
+) -> _Judged:
+    pdu, room = incoming.pdu, writer.room
+    auth = await live.events.by_ids(pdu.auth_events)
+    prev = await live.events.by_ids(pdu.prev_events)
+    _check_all_there(incoming, auth, prev)
+    roots = [e.state_after for e in prev.values() if e.state_after is not None]
+    if incoming.state_before is not None:
+        roots.append(incoming.state_before)
+    before = await live.resolver.resolve(room.version, room.nid, roots)
+    create = await _create(live, writer)
+    keys = auth_rules.auth_keys(
+        pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
+    )
+    at_event = await _state_pdus(live, await live.states.get(before, keys))
+    rejected = _refusal_by_auth_events(pdu, auth, create, vouched=incoming.vouched)
+    if rejected is None and known is not None:
+        rejected = known.rejected
+    rejected = rejected or _refusal(pdu, at_event, create, vouched=incoming.vouched)
+    soft_failed = False
+    if rejected is None and before != writer.head.state_root:
+        nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
+        now = await _state_pdus(live, nids)
+        soft_failed = _refusal(pdu, now, create, vouched=incoming.vouched) is not None
+    if known is None:
+        await live.events.numbers.reserve(1)
+    nid = live.events.numbers.next() if known is None else known.nid
+    after, nodes = before, list[NodeRow]()
+    if pdu.key is not None and rejected is None:
+        after, nodes = await live.states.update(before, room.nid, {pdu.key: nid})
+    async with db.read() as tx:
+        awaited, redactions = await store.read_expectations(tx, room.nid, pdu.event_id)
+    return _Judged(
+        event=StoredEvent(
+            nid=nid,
+            room_nid=room.nid,
+            pdu=pdu,
+            position=None,
+            prev_nids=tuple(event.nid for event in prev.values()),
+            auth_nids=tuple(event.nid for event in auth.values()),
+            state_before=before,
+            state_after=after,
+            room_state=None,
+            size=len(store.json_text(pdu.json)),
+            rejected=rejected,
+            soft_failed=soft_failed,
+        ),
+        state_events=at_event,
+        create=create,
+        nodes=nodes,
+        awaited=awaited,
+        redactions=redactions,
+        is_outlier=known is not None,
+    )
+
+
+def _check_all_there(
+    incoming: Incoming,
+    auth: Mapping[EventId, StoredEvent],
+    prev: Mapping[EventId, StoredEvent],
+) -> None:
+    lacking_auth = [e for e in incoming.pdu.auth_events if e not in auth]
+    lacking_prev = [
+        event_id
+        for event_id in incoming.pdu.prev_events
+        if event_id not in prev or prev[event_id].state_after is None
+    ]
+    if incoming.state_before is not None:
+        lacking_prev = []
+    if lacking_auth or lacking_prev:
+        raise LacksEvents(lacking_auth, lacking_prev)
+
+
+async def _create(live: Live, writer: RoomWriter) -> Pdu | None:
+    nid = writer.state_nid(CREATE)
+    event = None if nid is None else await live.events.by_nid(nid)
+    return None if event is None else event.pdu
+
+
+async def _state_pdus(live: Live, nids: Mapping[StateKey, int]) -> dict[StateKey, Pdu]:
+    events = await live.events.by_nids(nids.values())
+    return {key: events[nid].pdu for key, nid in nids.items()}
+
+
+def _refusal_by_auth_events(
+    pdu: Pdu,
+    auth: Mapping[EventId, StoredEvent],
+    create: Pdu | None,
+    *,
+    vouched: bool,
+) -> str | None:
+    """Check 4: the rules on the event's own auth_events, as a state."""
+    rejected = {e for e, event in auth.items() if event.rejected is not None}
+    pdus = [event.pdu for event in auth.values()]
+    try:
+        auth_rules.check_auth_events(pdu, pdus, rejected, create)
+    except Rejected as refused:
+        return str(refused)
+    state = {p.key: p for p in pdus if p.key is not None}
+    return _refusal(pdu, state, create, vouched=vouched)
+
+
+def _refusal(
+    pdu: Pdu, state: Mapping[StateKey, Pdu], create: Pdu | None, *, vouched: bool
+) -> str | None:
+    try:
+        auth_rules.check(pdu, state, create=create, vouched=vouched)
+    except Rejected as refused:
+        return str(refused)
+    return None
+
+
+async def _store_aside(db: Database, live: Live, judged: _Judged) -> None:
+    """Store a rejected or soft-failed event: known, but in nobody's timeline."""
+    event = judged.event
+    key_nids = {}
+    if event.pdu.key is not None:
+        interned = await live.states.keys.intern((event.pdu.key,))
+        key_nids[event.nid] = interned[event.pdu.key]
+    async with db.transaction() as tx:
+        if judged.nodes:
+            await insert_nodes(tx, judged.nodes)
+        if judged.is_outlier:
+            await store.judge_outlier(tx, event)
+        else:
+            await store.insert_events(tx, (event,), key_nids)
+    live.events.put(event)
+
+
+async def _step(
+    live: Live, writer: RoomWriter, judged: _Judged, incoming: Incoming
+) -> Step:
+    """The step that puts the event into the room's timeline."""
+    event, room, head = judged.event, writer.room, writer.head
+    extremities = [n for n in head.extremities if n not in event.prev_nids]
+    if not judged.awaited or not extremities:
+        extremities.append(event.nid)
+    live.events.put(event)
+    at_heads = await live.events.by_nids(extremities)
+    root = await live.resolver.resolve(
+        room.version,
+        room.nid,
+        [e.state_after for e in at_heads.values() if e.state_after is not None],
+    )
+    event = replace(event, room_state=root)
+    live.events.put(event)
+    judged.event = event
+    step = Step(
+        room=room,
+        expected=head.guard,
+        head=Head(
+            guard=head.guard + 1,
+            extremities=tuple(extremities),
+            state_root=root,
+            depth=max(head.depth, event.pdu.depth),
+        ),
+        events=[event],
+        nodes=judged.nodes,
+        missing=[(event_id, event.nid) for event_id in incoming.missing],
+        arrived=[event.event_id] if judged.awaited else [],
+    )
+    if event.pdu.key is not None:
+        interned = await live.states.keys.intern((event.pdu.key,))
+        step.key_nids[event.nid] = interned[event.pdu.key]
+    await _note_state(live, writer, step, root)
+    await _note_redactions(live, step, judged)
+    return step
+
+
+async def _note_state(live: Live, writer: RoomWriter, step: Step, root: int) -> None:
+    """What the current state becomes, found by its difference to what it was."""
+    difference = await live.states.diff(writer.head.state_root, root)
+    step.state = {key: after for key, (_, after) in difference.items()}
+    step.state_key_nids = await live.states.keys.nids(difference)
+    members = {k: pair for k, pair in difference.items() if k[0] == "m.room.member"}
+    events = await live.events.by_nids(
+        nid for _, nid in members.values() if nid is not None
+    )
+
+    def was_joined(user_id: UserId) -> bool:
+        return writer.membership(user_id) == "join"
+
+    for (_, state_key), (old, new) in members.items():
+        event = None if new is None else events[new]
+        nid = new if new is not None else old
+        if nid is not None:
+            pdu = None if event is None else event.pdu
+            note_membership(step, was_joined, state_key, pdu, nid)
+
+
+async def _note_redactions(live: Live, step: Step, judged: _Judged) -> None:
+    event = judged.event
+    if event.pdu.redacts is not None:
+        target = await live.events.by_id(event.pdu.redacts)
+        if target is None or target.room_nid != event.room_nid:
+            step.waiting_redactions.append((event.nid, event.pdu.redacts))
+        elif auth_rules.may_redact(
+            event.pdu, target.pdu, judged.state_events, create=judged.create
+        ):
+            note_redaction(step, target, event)
+    for redaction in (await live.events.by_nids(judged.redactions)).values():
+        keys = auth_rules.auth_keys(
+            event.pdu.version,
+            redaction.pdu.type,
+            None,
+            redaction.pdu.sender,
+            redaction.pdu.content,
+        )
+        found = await live.states.get(redaction.state_before or 0, keys)
+        state = await _state_pdus(live, found)
+        if redaction.is_visible and auth_rules.may_redact(
+            redaction.pdu, event.pdu, state, create=judged.create
+        ):
+            note_redaction(step, event, redaction)
+            break

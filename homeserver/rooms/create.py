@@ -1,0 +1,97 @@
+"""Making rooms: all events of a new room in one step.
+
+Spec: client-server-api#creation
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from federation import signatures
+from federation.canonical_json import JsonObject
+from federation.ids import EventId, RoomId, UserId
+from federation.room_versions import RoomVersion
+from homeserver.context import Context
+from homeserver.events.stored import StoredEvent
+from homeserver.live.room import Room
+from homeserver.rooms.build import Builder, NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class NewRoom:
+    """A room about to be made: its version, creator and events, in order.
+
+    `create_content` is the content of the create event; `events` come after it, the
+    creator's join first.
+    """
+
+    version: RoomVersion
+    creator: UserId
+    create_content: JsonObject
+    events: Sequence[NewEvent]
+
+
+async def make_room(ctx: Context, new: NewRoom) -> tuple[Room, list[StoredEvent]]:
+    """Make a room with all its first events, durable and in the view.
+
+    Raises: Rejected when the rules refuse one of them, TooLarge.
+    """
+    now = ctx.clock.ms()
+    room = await insert_room(ctx, _room_id(ctx, new, now), new.version)
+    while room.head.extremities:  # the same room made in the same millisecond
+        now += 1
+        room = await insert_room(ctx, _room_id(ctx, new, now), new.version)
+    async with ctx.live.writers.hold(room) as writer:
+        builder = Builder(ctx.live, ctx.key, writer, now)
+        create = NewEvent(
+            type="m.room.create",
+            sender=new.creator,
+            content=new.create_content,
+            state_key="",
+        )
+        stored = [await builder.add(create)]
+        for event in new.events:
+            stored.append(await builder.add(event))  # noqa: PERF401 - in order
+        step = builder.submit()
+    await step.future
+    return room, stored
+
+
+def _room_id(ctx: Context, new: NewRoom, now_ms: int) -> RoomId:
+    """A random ID, or since version 12 the hash of the create event.
+
+    The create event is built again by the builder, with the same outcome.
+    """
+    if not new.version.room_id_is_create_hash:
+        return RoomId(f"!{secrets.token_urlsafe(14)}:{ctx.server_name}")
+    raw: JsonObject = {
+        "type": "m.room.create",
+        "sender": new.creator,
+        "content": new.create_content,
+        "depth": 1,
+        "origin_server_ts": now_ms,
+        "prev_events": [],
+        "auth_events": [],
+        "state_key": "",
+    }
+    signed = signatures.hash_and_sign_event(raw, new.version, ctx.server_name, ctx.key)
+    event_id: EventId = signatures.event_id_of(signed, new.version)
+    return RoomId("!" + event_id[1:])
+
+
+async def insert_room(ctx: Context, room_id: RoomId, version: RoomVersion) -> Room:
+    """The room of that ID, with a row made now when there is none yet."""
+    await ctx.live.room_numbers.reserve(1)
+    async with ctx.db.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO rooms (room_nid, room_id, version) VALUES ($1, $2, $3)
+            ON CONFLICT (room_id) DO NOTHING
+            """,
+            ctx.live.room_numbers.next(),
+            room_id,
+            version.identifier,
+        )
+    room = await ctx.live.room(room_id)
+    assert room is not None  # noqa: S101 - its row is committed
+    return room

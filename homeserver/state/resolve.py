@@ -1,0 +1,194 @@
+"""Merging the states of a forked room, on persistent maps.
+
+What differs between the maps is found by their difference, so the cost follows the
+conflict. The algorithms themselves are pure (federation.state_resolution); here they
+get their events.
+
+Spec: server-server-api#room-state-resolution
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from federation import auth_rules, state_resolution
+from federation.ids import EventId
+from federation.pdu import Pdu, StateKey
+from federation.room_versions import RoomVersion
+from federation.state_resolution import Known, Resolving, Steps
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database
+from homeserver.events.events import Events
+from homeserver.state.states import States, insert_nodes
+
+_MEMO: Final = 10_000
+# Cited by most events: asked first when a walk looks for what all states share.
+_MUCH_CITED: Final = ("m.room.create", "m.room.power_levels", "m.room.join_rules")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """An event on an auth chain walk, by numbers."""
+
+    auth_events: tuple[int, ...]
+    rank: None = None
+
+
+class _Wanted(Exception):  # noqa: N818 - not an error: asks the driver for a key
+    def __init__(self, key: StateKey) -> None:
+        self.key = key
+
+
+class Resolver:
+    """Resolves sets of states and remembers the answers."""
+
+    def __init__(self, db: Database, events: Events, states: States) -> None:
+        self._db = db
+        self._events = events
+        self._states = states
+        self._memo: LruCache[frozenset[int], int] = LruCache(_MEMO)
+
+    async def resolve(
+        self, version: RoomVersion, room_nid: int, roots: Iterable[int]
+    ) -> int:
+        """The root of the resolved state; its nodes are stored when this returns."""
+        distinct = sorted(set(roots))
+        if len(distinct) <= 1:
+            return distinct[0] if distinct else 0
+        memo_key = frozenset(distinct)
+        known = self._memo.get(memo_key)
+        if known is not None:
+            return known
+        base, conflicted = await self._separate(distinct)
+        changes = await self._winners(version, base, distinct, conflicted)
+        root, nodes = await self._states.update(base, room_nid, changes)
+        if nodes:
+            async with self._db.transaction() as tx:
+                await insert_nodes(tx, nodes)
+        self._memo.put(memo_key, root)
+        return root
+
+    async def _separate(
+        self, roots: Sequence[int]
+    ) -> tuple[int, dict[StateKey, list[int | None]]]:
+        """A base state, and what stands in each state where they are not all alike."""
+        base = roots[0]
+        differences = [await self._states.diff(base, root) for root in roots[1:]]
+        keys = {key for difference in differences for key in difference}
+        conflicted: dict[StateKey, list[int | None]] = {}
+        for key in keys:
+            mine = next(d[key][0] for d in differences if key in d)
+            theirs = [d[key][1] if key in d else mine for d in differences]
+            conflicted[key] = [mine, *theirs]
+        return base, conflicted
+
+    async def _winners(
+        self,
+        version: RoomVersion,
+        base: int,
+        roots: Sequence[int],
+        conflicted: Mapping[StateKey, Sequence[int | None]],
+    ) -> dict[StateKey, int | None]:
+        if not conflicted:
+            return {}
+        shared = await self._states.items(base)
+        for key in conflicted:
+            shared.pop(key, None)
+        sides = [
+            [nid for column in conflicted.values() if (nid := column[i]) is not None]
+            for i in range(len(roots))
+        ]
+        order = sorted(shared.items(), key=lambda item: item[0][0] not in _MUCH_CITED)
+        sets = await self._drive_links(
+            state_resolution.compare(version, sides, [nid for _, nid in order])
+        )
+        involved = await self._events.by_nids(
+            {nid for side in sides for nid in side} | sets.difference | sets.subgraph
+        )
+        event_ids = {nid: event.event_id for nid, event in involved.items()}
+        lookup = _Lookup(self._events, shared)
+        await lookup.load(
+            key
+            for event in involved.values()
+            for key in _auth_keys(event.pdu)
+            if key not in conflicted
+        )
+        won = await self._drive_events(
+            lookup,
+            lambda: state_resolution.resolve(
+                version,
+                lookup,
+                {
+                    key: frozenset(event_ids[n] for n in column if n is not None)
+                    for key, column in conflicted.items()
+                },
+                frozenset(event_ids[nid] for nid in sets.difference),
+                frozenset(event_ids[nid] for nid in sets.subgraph),
+            ),
+        )
+        nids = await self._events.nids_of(e for e in won.values() if e is not None)
+        return {key: nids[e] if e is not None else None for key, e in won.items()}
+
+    async def _drive_links(self, steps: Steps[int, _Link, Result]) -> Result:
+        try:
+            wanted = next(steps)
+            while True:
+                auth_nids = await self._events.auth_nids(wanted)
+                wanted = steps.send({n: _Link(auth) for n, auth in auth_nids.items()})
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+
+    async def _drive_events(
+        self, lookup: "_Lookup", start: Callable[[], Resolving[Result]]
+    ) -> Result:
+        """Run a resolution; when it asks for a state entry not at hand, anew."""
+        while True:
+            try:
+                steps = start()
+                wanted = next(steps)
+                while True:
+                    events = await self._events.by_ids(wanted)
+                    wanted = steps.send(
+                        {
+                            event_id: Known(event.pdu, event.rejected is not None)
+                            for event_id, event in events.items()
+                        }
+                    )
+            except _Wanted as missing:
+                await lookup.load((missing.key,))
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+
+
+class _Lookup:
+    """The shared state by event ID; loads what is looked at, not the whole."""
+
+    def __init__(self, events: Events, shared: Mapping[StateKey, int]) -> None:
+        self._events = events
+        self._shared = shared
+        self._found: dict[StateKey, EventId] = {}
+
+    async def load(self, keys: Iterable[StateKey]) -> None:
+        wanted = {k: self._shared[k] for k in keys if k in self._shared}
+        events = await self._events.by_nids(wanted.values())
+        for key, nid in wanted.items():
+            self._found[key] = events[nid].event_id
+
+    def __call__(self, key: StateKey) -> EventId | None:
+        if key not in self._shared:
+            return None
+        found = self._found.get(key)
+        if found is None:
+            raise _Wanted(key)
+        return found
+
+
+def _auth_keys(event: Pdu) -> list[StateKey]:
+    keys = auth_rules.auth_keys(
+        event.version, event.type, event.state_key, event.sender, event.content
+    )
+    return [*keys, ("m.room.create", "")]
