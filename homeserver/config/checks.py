@@ -1,0 +1,96 @@
+"""What a value must be beyond its type. A check raises ValueError with the reason."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from federation import room_versions
+from federation.errors import Malformed
+from federation.ids import parse_server_name
+
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,253}[A-Za-z0-9])?")
+
+
+def server_name(value: str) -> None:
+    """A server name. Spec: appendices#server-name."""
+    try:
+        parse_server_name(value)
+    except Malformed as error:
+        raise ValueError(str(error)) from None
+
+
+def server_names(values: Sequence[str]) -> None:
+    """A list of server names."""
+    for value in values:
+        server_name(value)
+
+
+def not_empty(value: str) -> None:
+    """Any text."""
+    if not value.strip():
+        raise ValueError("it must not be empty")
+
+
+def database_url(value: str) -> None:
+    """Empty, or what asyncpg can connect to."""
+    if not value:
+        return
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("it must begin with postgresql://")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"it is not a URL: {error}") from None
+    if not parts.path.strip("/"):
+        raise ValueError("it must end with the name of a database")
+
+
+def base_url(value: str) -> None:
+    """Empty, or an HTTP URL to which paths can be added."""
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"it is not a URL: {error}") from None
+    if not good or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("it must look like https://matrix.example.org")
+
+
+def room_version(value: str) -> None:
+    """A room version that is built."""
+    if room_versions.find(value) is None:
+        known = ", ".join(room_versions.ROOM_VERSIONS)
+        raise ValueError(f"there is no room version {value!r}; there are {known}")
+
+
+def networks(values: Sequence[str]) -> None:
+    """A list of networks as CIDR."""
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            mended = _network_around(value)
+            hint = f"; did you mean {mended!r}?" if mended else ""
+            raise ValueError(f"{error}{hint}") from None
+
+
+def _network_around(value: str) -> str | None:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return None
+
+
+def bind(value: str) -> None:
+    """An IP address or a host name."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} is no address") from None

@@ -1,0 +1,42 @@
+"""A hearth.toml that says everything: each key with what it means and its default."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_origin
+
+from msgspec import Struct, structs
+
+from homeserver.config.reading import meta_of, section_type
+from homeserver.config.sections import Config
+from homeserver.config.text import comment, to_toml
+
+HEAD: Final = """\
+# Hearth's configuration. Every key is shown with its default and may be left out.
+# `hearth config check` tells what is wrong with a file, and where.
+"""
+
+
+def render(values: Mapping[str, Any] | None = None, head: str = HEAD) -> str:
+    """The file's text; `values` replace defaults of keys at the top."""
+    lines = [head.rstrip("\n"), "", *_keys(Config(), values or {})]
+    for one in structs.fields(Config):
+        section = section_type(one.type)
+        if section is not None:
+            many = get_origin(one.type) is tuple
+            lines += ["", "", *comment((section.__doc__ or "").strip())]
+            lines += [f"[[{one.name}]]" if many else f"[{one.name}]", ""]
+            lines += _keys(section(), {})
+    return "\n".join(lines) + "\n"
+
+
+def _keys(struct: Struct, values: Mapping[str, Any]) -> Iterator[str]:
+    first = True
+    for one in structs.fields(struct):
+        if section_type(one.type) is not None:
+            continue
+        _, meta = meta_of(one.type)
+        if not first:
+            yield ""
+        first = False
+        yield from comment(meta.description or "")
+        value = values.get(one.name, getattr(struct, one.name))
+        yield f"{one.name} = {to_toml(value)}"

@@ -1,0 +1,248 @@
+"""Every key of hearth.toml: its type, bounds, default and what it means.
+
+Declared once: the sample file, the checks and their messages are made from it.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from msgspec import Meta, Struct
+
+from federation import room_versions
+from federation.ids import ServerName
+from federation.room_versions import RoomVersion
+from homeserver.config import checks
+from homeserver.config.reading import read, read_text, resolve
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Service: TypeAlias = Literal["client", "federation", "metrics"]
+RegistrationMode: TypeAlias = Literal["closed", "token", "open"]
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """An address to listen at. The section may be there several times."""
+
+    bind: Annotated[
+        str,
+        Meta(
+            description='The address; "0.0.0.0" or "::" is all of them.',
+            extra={"check": checks.bind},
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="The TCP port; 0 is any free one.")
+    ] = 8008
+    serves: Annotated[
+        tuple[Service, ...],
+        Meta(
+            min_length=1,
+            description="What is answered here: any of client, federation, metrics.",
+        ),
+    ] = ("client", "federation")
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            description="The certificate and its chain, a PEM file, read again when it"
+            " changes. Set with tls_key: TLS. Both empty: plain HTTP, for use behind a"
+            " reverse proxy.",
+            extra={"path": "file"},
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str,
+        Meta(
+            description="The certificate's private key, a PEM file.",
+            extra={"path": "file"},
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Check what concerns several keys."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            missing = "tls_key" if self.tls_certificate else "tls_certificate"
+            raise ValueError(f"`{missing}` is missing: TLS needs both")
+
+
+class Registration(Struct, frozen=True, kw_only=True):
+    """Who may make an account."""
+
+    mode: Annotated[
+        RegistrationMode,
+        Meta(
+            description="closed: nobody but administrators; token: who has a"
+            " registration token; open: everybody."
+        ),
+    ] = "closed"
+    shared_secret: Annotated[
+        str,
+        Meta(
+            description="Tools that know this secret may make accounts, administrators"
+            " too, at /_synapse/admin/v1/register. Empty: nobody may."
+        ),
+    ] = ""
+
+
+class Federation(Struct, frozen=True, kw_only=True):
+    """How this server talks with others."""
+
+    enabled: Annotated[
+        bool, Meta(description="false: this server keeps to itself.")
+    ] = True
+    verify_certificates: Annotated[
+        bool,
+        Meta(description="Whether other servers must show a valid certificate."),
+    ] = True
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="More certificate authorities to trust, a PEM file.",
+            extra={"path": "file"},
+        ),
+    ] = ""
+    allow_addresses: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks outside the public internet that any outgoing request"
+            ' may reach, as CIDR, such as ["127.0.0.0/8"]. All others are refused, so'
+            " that nobody can look into your network through this server.",
+            extra={"check": checks.networks},
+        ),
+    ] = ()
+    trusted_key_servers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Servers to ask for the keys of servers that cannot be asked"
+            ' themselves, such as ["matrix.org"].',
+            extra={"check": checks.server_names},
+        ),
+    ] = ()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much one user, address or server may ask."""
+
+    enabled: Annotated[
+        bool, Meta(description="false switches all rate limits off, for tests.")
+    ] = True
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Reverse proxies whose X-Forwarded-For header is believed, as"
+            " CIDR.",
+            extra={"check": checks.networks},
+        ),
+    ] = ("127.0.0.0/8", "::1/128")
+
+
+class Logging(Struct, frozen=True, kw_only=True):
+    """What is written to standard error while serving."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important that is written."),
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"],
+        Meta(description="text: lines for people; json: objects for programs."),
+    ] = "text"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole configuration. File names in it are absolute, or empty."""
+
+    server_name: Annotated[
+        ServerName,
+        Meta(
+            description="The name in user IDs (@alice:NAME) and in all that is signed."
+            " It cannot be changed later.",
+            extra={"check": checks.server_name},
+        ),
+    ] = ServerName("localhost")
+    data_dir: Annotated[
+        str,
+        Meta(
+            description="Where everything is kept. Relative names here and below begin"
+            " at the directory of this file.",
+            extra={"check": checks.not_empty, "path": "place"},
+        ),
+    ] = "./data"
+    database_url: Annotated[
+        str,
+        Meta(
+            description="A PostgreSQL to use (14 or newer), as"
+            " postgresql://USER:PASSWORD@HOST/DATABASE. Empty: a private one is run"
+            " under data_dir.",
+            extra={"check": checks.database_url},
+        ),
+    ] = ""
+    database_pool_size: Annotated[
+        int, Meta(ge=2, le=90, description="The most connections to the database.")
+    ] = 10
+    signing_key_file: Annotated[
+        str,
+        Meta(
+            description="The key that signs for this server. Empty:"
+            " data_dir/signing.key, made at the first start. Keep a copy of it.",
+            extra={"path": "place"},
+        ),
+    ] = ""
+    default_room_version: Annotated[
+        str,
+        Meta(
+            description="The version of new rooms whose creator asks for none.",
+            extra={"check": checks.room_version},
+        ),
+    ] = "12"
+    public_base_url: Annotated[
+        str,
+        Meta(
+            description="Where clients reach this server, such as"
+            " https://matrix.example.org; told in .well-known. Empty: not told.",
+            extra={"check": checks.base_url},
+        ),
+    ] = ""
+    listen: tuple[Listen, ...] = (Listen(),)
+    registration: Registration = Registration()
+    federation: Federation = Federation()
+    limits: Limits = Limits()
+    logging: Logging = Logging()
+
+    def __post_init__(self) -> None:
+        """Check what concerns several sections."""
+        seen = set()
+        for number, one in enumerate(self.listen):
+            if one.port and (one.bind, one.port) in seen:
+                reason = f"two [[listen]] have {one.bind}, port {one.port}"
+                raise ValueError(reason, "listen", number)
+            seen.add((one.bind, one.port))
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Self:
+        """Read the file; None: the defaults, with names relative to where we are.
+
+        Raises: ConfigError with all that is wrong.
+        """
+        if path is None:
+            return resolve(cls(), Path.cwd())
+        return read(cls, read_text(path), str(path), path.absolute().parent)
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+    @property
+    def signing_key_path(self) -> Path:
+        """The signing key's file."""
+        return Path(self.signing_key_file or self.data_path / "signing.key")
+
+    @property
+    def room_version(self) -> RoomVersion:
+        """The version of new rooms."""
+        return room_versions.ROOM_VERSIONS[self.default_room_version]
+
+    @property
+    def allowed_networks(self) -> tuple[Network, ...]:
+        """The networks outside the public internet that may be reached."""
+        return tuple(map(ipaddress.ip_network, self.federation.allow_addresses))
