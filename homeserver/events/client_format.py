@@ -1,0 +1,117 @@
+"""Events as clients get them.
+
+What is the same for everybody is serialised once and kept with the event; only
+`unsigned` is made for each reader and spliced in.
+
+Spec: client-server-api#room-event-format
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+from federation import canonical_json
+from federation.canonical_json import JsonObject, JsonValue
+from federation.ids import UserId
+from federation.pdu import Pdu
+from homeserver.events.stored import StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who reads: a user, and the device that asks when it is known."""
+
+    user_id: UserId
+    device_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An event and what its reader's `unsigned` needs.
+
+    `membership` is the reader's at the time of the event, `replaced` the state event
+    that it took the place of, `shows_replaced` whether the reader may see that one.
+    """
+
+    event: StoredEvent
+    membership: str | None = None
+    replaced: StoredEvent | None = None
+    shows_replaced: bool = True
+
+
+def shared_object(event: Pdu) -> JsonObject:
+    """The client format without `room_id` and `unsigned`."""
+    shown: JsonObject = {
+        "content": event.content,
+        "event_id": event.event_id,
+        "origin_server_ts": event.origin_server_ts,
+        "sender": event.sender,
+        "type": event.type,
+    }
+    if event.state_key is not None:
+        shown["state_key"] = event.state_key
+    if event.redacts is not None:
+        # Old clients look at the top, new ones in content, whatever the version.
+        shown["redacts"] = event.redacts
+        shown["content"] = {**event.content, "redacts": event.redacts}
+    return shown
+
+
+def _shared_json(event: StoredEvent) -> bytes:
+    """`shared_object` as JSON without its closing brace."""
+    if event.shared_json is None:
+        event.shared_json = canonical_json.encode(shared_object(event.shown))[:-1]
+    return event.shared_json
+
+
+def render(
+    sight: Sight, viewer: Viewer, now_ms: int, *, with_room_id: bool = True
+) -> orjson.Fragment:
+    """The event for this reader, as JSON to splice into an answer."""
+    event = sight.event
+    parts = [_shared_json(event)]
+    if with_room_id:
+        parts += (b',"room_id":', orjson.dumps(event.pdu.room_id))
+    parts += (b',"unsigned":', canonical_json.encode(_unsigned(sight, viewer, now_ms)))
+    parts.append(b"}")
+    return orjson.Fragment(b"".join(parts))
+
+
+def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:
+    event = sight.event
+    unsigned: JsonObject = {"age": now_ms - event.pdu.origin_server_ts}
+    if sight.membership is not None:
+        unsigned["membership"] = sight.membership
+    if sight.replaced is not None:
+        unsigned["replaces_state"] = sight.replaced.event_id
+        if sight.shows_replaced:
+            unsigned["prev_content"] = sight.replaced.shown.content
+    if event.redaction is not None:
+        unsigned["redacted_because"] = redaction_object(event.redaction)
+    if (
+        event.txn_id is not None
+        and event.pdu.sender == viewer.user_id
+        and event.txn_device == viewer.device_id
+    ):
+        unsigned["transaction_id"] = event.txn_id
+    return unsigned
+
+
+def redaction_object(redaction: StoredEvent) -> JsonObject:
+    """A redaction as `redacted_because` shows it."""
+    shown: dict[str, JsonValue] = shared_object(redaction.shown)
+    return {**shown, "room_id": redaction.pdu.room_id, "unsigned": {}}
+
+
+def stripped(event: StoredEvent) -> JsonObject:
+    """A state event as invited and knocking users see it.
+
+    Spec: client-server-api#stripped-state
+    """
+    pdu = event.shown
+    return {
+        "content": pdu.content,
+        "sender": pdu.sender,
+        "state_key": pdu.state_key,
+        "type": pdu.type,
+    }

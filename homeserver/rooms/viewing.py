@@ -1,0 +1,129 @@
+"""Which events a user may see, and what each needs to be shown: the loading part.
+
+Events that share a state share the look-ups, and a member who was joined all along
+needs none.
+
+Spec: client-server-api#room-history-visibility
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from federation.ids import UserId
+from federation.pdu import StateKey
+from homeserver.events.client_format import Sight
+from homeserver.events.stored import StoredEvent
+from homeserver.live.live import Live
+from homeserver.live.room import Member
+from homeserver.rooms.visibility import (
+    HISTORY_VISIBILITY,
+    Circumstances,
+    may_see,
+    visibility_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A local user before a room: their membership now, if they ever had one."""
+
+    user_id: UserId
+    member: Member | None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether they are joined now."""
+        return self.member is not None and self.member.membership == "join"
+
+
+async def visible(
+    live: Live, reader: Reader, events: Sequence[StoredEvent]
+) -> list[Sight]:
+    """Those of the events of one room that the reader may see, in order.
+
+    Events without a known state (outliers) are not shown.
+    """
+    last_joined = await _last_joined(live, reader)
+    at = await _circumstances(live, reader, events, last_joined)
+    sights = []
+    for event in events:
+        before = at.get(event.nid)
+        if before is None or not may_see(event.pdu, reader.user_id, before):
+            continue
+        own = event.pdu.key == ("m.room.member", reader.user_id)
+        membership = event.pdu.membership if own else before.membership
+        replaced = await replaced_by(live, event)
+        sights.append(Sight(event, membership or "leave", replaced))
+    return sights
+
+
+async def _last_joined(live: Live, reader: Reader) -> int:
+    """The position up to which the reader was a joined member at some time after."""
+    member = reader.member
+    if member is None:
+        return 0
+    if member.membership == "join":
+        return 2**63
+    event = await live.events.by_nid(member.event_nid)
+    if event is None or event.state_before is None:
+        return 0
+    key = ("m.room.member", reader.user_id)
+    nid = (await live.states.get(event.state_before, (key,))).get(key)
+    before = None if nid is None else await live.events.by_nid(nid)
+    was_joined = before is not None and before.pdu.membership == "join"
+    return member.position if was_joined else 0
+
+
+async def _circumstances(
+    live: Live, reader: Reader, events: Iterable[StoredEvent], last_joined: int
+) -> dict[int, Circumstances]:
+    found: dict[int, Circumstances] = {}
+    by_root: defaultdict[int, list[StoredEvent]] = defaultdict(list)
+    member = reader.member
+    since = member.position if member is not None and reader.is_joined else None
+    for event in events:
+        if event.position is None or event.state_before is None:
+            continue
+        if since is not None and event.position > since:
+            # Joined since before the event: no rule asks for more.
+            found[event.nid] = Circumstances(None, "join", joined_later=True)
+        else:
+            by_root[event.state_before].append(event)
+    member_key = ("m.room.member", reader.user_id)
+    for root, mine in by_root.items():
+        nids = await live.states.get(root, (HISTORY_VISIBILITY, member_key))
+        there = await live.events.by_nids(nids.values())
+        rule = _at(nids, there, HISTORY_VISIBILITY)
+        membership = _at(nids, there, member_key)
+        for event in mine:
+            found[event.nid] = Circumstances(
+                visibility_of(rule.pdu if rule else None),
+                membership.pdu.membership if membership else None,
+                joined_later=(event.position or 0) < last_joined,
+            )
+    return found
+
+
+def _at(
+    nids: dict[StateKey, int], events: dict[int, StoredEvent], key: StateKey
+) -> StoredEvent | None:
+    nid = nids.get(key)
+    return None if nid is None else events.get(nid)
+
+
+async def replaced_by(live: Live, event: StoredEvent) -> StoredEvent | None:
+    """The state event whose place this one took."""
+    key = event.pdu.key
+    if key is None or not event.state_before:
+        return None
+    nid = (await live.states.get(event.state_before, (key,))).get(key)
+    return None if nid is None else await live.events.by_nid(nid)
+
+
+async def state_sights(
+    live: Live, nids: Iterable[int], membership: str | None = None
+) -> list[Sight]:
+    """State events as they stand, without what they replaced."""
+    events = await live.events.by_nids(nids)
+    return [Sight(event, membership) for event in events.values()]
