@@ -8,9 +8,10 @@ gets as its request.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from federation.ids import ServerName
+from homeserver.context import Context
 from homeserver.http.requests import (
     ClientRequest,
     FederationRequest,
@@ -49,10 +50,7 @@ nobody: Final[Auth[Request]] = Auth(Who.NOBODY)
 
 @dataclass(frozen=True, slots=True)
 class Authenticators:
-    """The functions that do it. Each raises MatrixError when it refuses.
+    """The functions that do it. Each raises MatrixError when it refuses."""
 
-    The first argument of each is the Context.
-    """
-
-    access_token: Callable[[Any, Request, str], Awaitable[Requester]]
-    server: Callable[[Any, FederationRequest], Awaitable[ServerName]]
+    access_token: Callable[[Context, Request, str], Awaitable[Requester]]
+    server: Callable[[Context, FederationRequest], Awaitable[ServerName]]

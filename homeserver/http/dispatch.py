@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 from aiohttp import ClientPayloadError
@@ -20,6 +20,7 @@ from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 from federation.canonical_json import JsonObject
 from federation.errors import ProtocolError
 from homeserver import errors
+from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.errors import MatrixError
 from homeserver.http import replies
@@ -49,7 +50,7 @@ _process: Final = secrets.token_hex(2)
 class Hall:
     """What all listeners of one server share."""
 
-    context: Any
+    context: Context
     authenticators: Authenticators
     limits: Limits
     gate: Gate

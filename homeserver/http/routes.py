@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, TypeAlias, TypeVar
 
+from homeserver.context import Context
 from homeserver.http.auth import Auth, RequestType, Who
 from homeserver.http.limits import Limit
 from homeserver.http.replies import Answer
@@ -26,7 +27,7 @@ _R0: Final = "/_matrix/client/r0/"
 MIB: Final = 1024 * 1024
 
 Result = TypeVar("Result", bound=Awaitable[Answer])
-Endpoint: TypeAlias = Callable[[Any, RequestType], Result]
+Endpoint: TypeAlias = Callable[[Context, RequestType], Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Route:
     method: str
     path: str
     operation: str
-    endpoint: Callable[[Any, Any], Awaitable[Answer]]
+    endpoint: Callable[[Context, Any], Awaitable[Answer]]
     who: Who
     limit: Limit | None
     # The version of the specification that added it; None: older than v1.1.
