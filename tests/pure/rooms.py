@@ -74,7 +74,8 @@ class Room:
         if self.version.event_id_format is EventIdFormat.FROM_SERVER:
             domain = sender.partition(":")[2]
             raw["event_id"] = f"${raw['origin_server_ts']}:{domain}"
-        if self.version.room_id_is_create_hash and event_type == "m.room.create":
+        is_create = event_type == "m.room.create" and state_key == ""
+        if self.version.room_id_is_create_hash and is_create:
             del raw["room_id"]
         return parse_pdu({**raw, **fields}, self.version)
 
