@@ -195,10 +195,24 @@ CREATE TABLE access_tokens (
     user_id text COLLATE "C" NOT NULL,
     device_id text COLLATE "C" NOT NULL,
     expires_at timestamptz,
+    refresh_hash bytea,                        -- of the refresh token given out with it
     created_at timestamptz NOT NULL DEFAULT now(),
     FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
 );
 CREATE INDEX access_tokens_device ON access_tokens (user_id, device_id);
+
+-- `replaces` is the one before it, good until this one or its access token is used.
+CREATE TABLE refresh_tokens (
+    token_hash bytea PRIMARY KEY,
+    user_id text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    replaces bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+);
+CREATE INDEX refresh_tokens_device ON refresh_tokens (user_id, device_id);
+CREATE INDEX refresh_tokens_replaces ON refresh_tokens (replaces)
+    WHERE replaces IS NOT NULL;
 
 CREATE TABLE login_tokens (
     token_hash bytea PRIMARY KEY,
