@@ -29,7 +29,7 @@ from federation.wire.well_known import WellKnown
 
 # The first is the registered one, the second is deprecated.
 SRV_PREFIXES: Final = ("_matrix-fed._tcp.", "_matrix._tcp.")
-# How long a route is used before DNS is asked again, within what DNS says.
+# How long a route is used before DNS is asked again, whatever DNS says.
 MIN_ROUTE_SECONDS: Final = 5
 MAX_ROUTE_SECONDS: Final = 300
 MAX_ROUTES: Final = 10_000
@@ -82,6 +82,10 @@ class _Lookups:
     ttl: float = MAX_ROUTE_SECONDS
     refused: IPAddress | None = None
 
+    def saw(self, ttl: int) -> None:
+        """DNS gave an answer that lives so long."""
+        self.ttl = min(self.ttl, max(ttl, MIN_ROUTE_SECONDS))
+
 
 class Discovery:
     """Finds routes to servers and remembers them for a while.
@@ -133,8 +137,7 @@ class Discovery:
             endpoints = await self._walk(server, lookups)
         except (_NoRoute, LookupFailed) as error:
             return str(error)
-        ttl = max(lookups.ttl, MIN_ROUTE_SECONDS)
-        route = Route(endpoints, self._clock() + ttl)
+        route = Route(endpoints, self._clock() + lookups.ttl)
         self._routes.put(server, route)
         return route
 
@@ -195,7 +198,7 @@ class Discovery:
             except (LookupFailed, TimeoutError):
                 continue
             if found.services:
-                lookups.ttl = min(lookups.ttl, found.ttl)
+                lookups.saw(found.ttl)
                 # "A Target of '.' means that the service is decidedly not available
                 # at this domain" (RFC 2782).
                 return [
@@ -223,7 +226,7 @@ class Discovery:
                 found: Addresses = await self._resolver.addresses(host)
         except TimeoutError:
             raise LookupFailed(f"DNS for {host}: time-out") from None
-        lookups.ttl = min(lookups.ttl, found.ttl)
+        lookups.saw(found.ttl)
         return self._vetted(found.addresses, lookups)
 
     def _vetted(

@@ -72,8 +72,7 @@ class Transport:
             verify=options.verify_certificates, ca_file=options.ca_file
         )
         self._max_connections = options.max_connections
-        # aiohttp bounds connections in use, not those kept for later; a socket leaves
-        # this set when its connection is closed.
+        # aiohttp bounds connections in use, not those kept for later, so we count.
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -96,7 +95,14 @@ class Transport:
     @property
     def open_connections(self) -> int:
         """Connections in use and kept for later."""
-        return len(self._sockets)
+        return sum(1 for each in self._sockets if each.fileno() != -1)
+
+    def _has_many_connections(self) -> bool:
+        # Closed sockets may stay in the set until garbage is collected.
+        return (
+            len(self._sockets) >= self._max_connections
+            and self.open_connections >= self._max_connections
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -126,7 +132,7 @@ class Transport:
         """
         url = URL(f"https://{_authority(endpoint)}{target}", encoded=True)
         all_headers = {**headers, "Host": endpoint.host_header}
-        if len(self._sockets) >= self._max_connections:
+        if self._has_many_connections():
             all_headers["Connection"] = "close"
         once_more = True
         while True:
