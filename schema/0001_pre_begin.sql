@@ -49,7 +49,7 @@ CREATE TABLE rooms (
     room_nid bigint PRIMARY KEY,
     room_id text COLLATE "C" NOT NULL UNIQUE,
     version text COLLATE "C" NOT NULL,
-    -- Counts the writes; a writer updates it only from the value it has read.
+    -- The event_nid written last; a writer updates it only from the value it has read.
     guard bigint NOT NULL DEFAULT 0,
     last_position bigint NOT NULL DEFAULT 0,   -- of its newest event
     depth bigint NOT NULL DEFAULT 0,           -- the greatest

@@ -155,7 +155,7 @@ def _check_ids(sigil: str, ids: Sequence[str] | None, name: str) -> None:
     if len(ids) > _MAX_ENTRIES:
         raise Malformed(f"{name} lists more than {_MAX_ENTRIES} entries")
     for value in ids:
-        if not value.startswith(sigil) or ":" not in value[1:] and sigil == "@":
+        if not value.startswith(sigil) or (":" not in value[1:] and sigil == "@"):
             raise Malformed(f"{name}: {value[:80]!r} is not an identifier")
 
 
@@ -175,7 +175,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 def pick_fields(event: JsonObject, fields: Iterable[str]) -> JsonObject:
-    """An event with only those fields; `.` goes deeper, `\\.` is a dot in a name.
+    r"""An event with only those fields; `.` goes deeper, `\.` is a dot in a name.
 
     Spec: client-server-api#post_matrixclientv3useruseridfilter
     """

@@ -21,6 +21,10 @@ class Kind(IntEnum):
     FORGOTTEN = 6  # user_id, room_nid
     REDACTED = 7  # room_nid, ref: event_nid of what was redacted
     NOTHING = 8  # a position that was given out and not used
+    # room_nid, user_id, ref: event_nid. A membership that no event of the room's own
+    # timeline gave: an invite to, a knock on, or a refusal of a room we are not in.
+    MEMBERSHIP = 9
+    BACKFILLED = 10  # room_nid, ref: event_nid of an outlier that became history
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Change:
     room_nid: int | None = None
     user_id: str | None = None
     ref: int | None = None
+    # Of MEMBERSHIP: which it is. Not a column, other processes look at the event.
+    membership: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

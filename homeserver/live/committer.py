@@ -27,6 +27,7 @@ from homeserver.live.steps import (
     Step,
     Write,
     needs_state,
+    split_chains,
     write_batch,
     write_state,
 )
@@ -172,19 +173,19 @@ class Committer:
         return needs_state(step) or any(c.is_due(step) for c in self._consequences)
 
     async def _write_in(self, tx: Tx, batch: _Batch) -> _Written:
-        offset = sum(len(step.events) for step in batch.steps)
+        steps, conflicts = split_chains(batch.steps)
+        offset = sum(len(step.events) for step in steps)
         changes: list[tuple[int, Change]] = []
         for change in (
-            *(change for step in batch.steps for change in step.changes),
+            *(change for step in steps for change in step.changes),
             *(write.change for write in batch.writes),
         ):
             offset += 1
             changes.append((offset, change))
-        base, rooms = await write_batch(tx, batch.steps, changes, offset)
+        base, rooms = await write_batch(tx, steps, changes, offset)
         done: list[tuple[int, Step]] = []
-        conflicts: list[Step] = []
         first = base + 1
-        for step in batch.steps:
+        for step in steps:
             if step.room.nid in rooms:
                 done.append((first, step))
             else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -76,6 +76,15 @@ class Live:
         """The position of the view."""
         return self.view.position
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether long polls are to be answered now."""
+        return self.view.is_stopping
+
+    def stop_waiting(self) -> None:
+        """Let every long poll be answered: the server is about to stop."""
+        self.view.stop_waiting()
+
     def on_change(self, kind: Kind, listener: Listener) -> None:
         """Call `listener(position, change)` for each change of that kind."""
         self.view.on_change(kind, listener)
@@ -83,6 +92,10 @@ class Live:
     def on_events(self, listener: RoomListener) -> None:
         """Call `listener(delta, room)` after each commit to a room."""
         self.view.on_events(listener)
+
+    def on_reset(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` when changes were missed: forget what you have."""
+        self.view.on_reset(listener)
 
     async def commit(
         self, function: StoreFunction, item: object, change: Change

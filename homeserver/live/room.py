@@ -22,7 +22,8 @@ _MEMBER_COST: Final = 250
 class Head:
     """Where a room stands: what its next event builds on.
 
-    `guard` counts the room's writes; `state_root` is the current state, resolved over
+    `guard` is the number of the event that was written last, so no two writes ever
+    leave the same; `state_root` is the current state, resolved over
     the extremities.
     """
 
@@ -132,6 +133,14 @@ class Room:
         for user_id, member in delta.members.items():
             self._set_member(user_id, member)
         self.position = delta.last
+
+    def set_aside_member(
+        self, user_id: UserId, member: Member, position: int
+    ) -> None:
+        """Note a membership that is not part of the room's state here."""
+        if position > self.position:
+            self._set_member(user_id, member)
+            self.position = position
 
     def _set_member(self, user_id: UserId, member: Member) -> None:
         if self.is_joined(user_id):

@@ -29,7 +29,7 @@ def _new_future() -> "asyncio.Future[int]":
 class Step:
     """One write to a room: its new events and all that follows from them.
 
-    `expected` is the guard that the room must still have; `head.guard` is the next one.
+    `expected` is the guard that the room must still have; `head.guard` the one it gets.
     """
 
     room: Room
@@ -179,6 +179,23 @@ ON CONFLICT (room_nid, server_name) DO UPDATE
    SET joined = s.joined + EXCLUDED.joined,
        since = CASE WHEN s.joined = 0 THEN EXCLUDED.since ELSE s.since END
 """
+
+
+def split_chains(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+    """Steps that follow each other, room by room, and those that follow no step here.
+
+    The first step of a room meets the database; the next ones must continue it.
+    """
+    guards: dict[int, int] = {}
+    chained: list[Step] = []
+    broken: list[Step] = []
+    for step in steps:
+        if guards.get(step.room.nid, step.expected) == step.expected:
+            guards[step.room.nid] = step.head.guard
+            chained.append(step)
+        else:
+            broken.append(step)
+    return chained, broken
 
 
 async def write_batch(

@@ -40,6 +40,7 @@ class View:
         self, db: Database, events: Events, keys: StateKeys, our_name: ServerName
     ) -> None:
         self.position = 0
+        self.is_stopping = False
         self.our_name = our_name
         self._db = db
         self._events = events
@@ -57,6 +58,7 @@ class View:
         self._log_from = 0  # the log holds everything after this position
         self._listeners: dict[Kind, list[Listener]] = {}
         self._room_listeners: list[RoomListener] = []
+        self._reset_listeners: list[Callable[[], None]] = []
         self.reach: Callable[[int], Awaitable[None]]
 
     def on_change(self, kind: Kind, listener: Listener) -> None:
@@ -69,6 +71,10 @@ class View:
         `room` is None when it is not at hand in this process.
         """
         self._room_listeners.append(listener)
+
+    def on_reset(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` when changes were missed: forget what you have."""
+        self._reset_listeners.append(listener)
 
     # ── Moving forward ───────────────────────────────────────────────────────────
 
@@ -94,6 +100,8 @@ class View:
         self._pulses.clear()
         self._log.clear()
         self._log_from = self.position = position
+        for listener in self._reset_listeners:
+            listener()
         for user in self._waiting.values():
             user.wake()
         self._wake_position_waiters()
@@ -123,8 +131,10 @@ class View:
         match change.kind:
             case Kind.RECEIPT | Kind.TYPING:
                 self._move_room(position, change)
-            case Kind.REDACTED if change.ref is not None:
+            case Kind.REDACTED | Kind.BACKFILLED if change.ref is not None:
                 self._events.forget(change.ref)
+            case Kind.MEMBERSHIP:
+                self._set_membership(position, change)
             case Kind.FORGOTTEN | Kind.ACCOUNT_DATA:
                 self._move_user(position, change)
             case _:
@@ -141,6 +151,19 @@ class View:
             else:
                 pulse.receipts = max(pulse.receipts, position)
         self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
+
+    def _set_membership(self, position: int, change: Change) -> None:
+        """A membership in a room whose events we do not get."""
+        member = Member(change.membership or "leave", change.ref or 0, position)
+        user_id, room_nid = UserId(change.user_id or ""), change.room_nid or 0
+        room = self._held_rooms.get(room_nid)
+        if room is not None:
+            room.set_aside_member(user_id, member, position)
+        user = self._held_users.get(user_id)
+        if user is not None and position > user.position:
+            user.rooms[room_nid] = member
+            user.moved = position
+            user.wake()
 
     def _move_user(self, position: int, change: Change) -> None:
         user = self._held_users.get(change.user_id or "")
@@ -174,7 +197,7 @@ class View:
 
     async def wait(self, user: User, since: int, timeout_s: float) -> None:
         """Return when anything of this user moved past `since`, or after a while."""
-        if timeout_s <= 0 or await self.moved(user) > since:
+        if timeout_s <= 0 or await self.moved(user) > since or self.is_stopping:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         user.waiters.add(waiter)
@@ -189,6 +212,12 @@ class View:
             user.waiters.discard(waiter)
             if not user.waiters and self._waiting.get(user.user_id) is user:
                 del self._waiting[user.user_id]
+
+    def stop_waiting(self) -> None:
+        """Let everybody go on who waits: the server is about to stop."""
+        self.is_stopping = True
+        for user in self._waiting.values():
+            user.wake()
 
     async def moved(self, user: User) -> int:
         """The last position at which anything that the user can sync moved."""
@@ -291,6 +320,8 @@ class View:
                     if item.is_partial:
                         return False
                     room.apply(item)
+            elif not isinstance(item, RoomDelta) and item[0] > position:
+                _replay_membership(rooms, *item)
         return True
 
     async def user(self, user_id: UserId) -> User:
@@ -319,6 +350,8 @@ class View:
                 user.moved = item.last
             return
         position, change = item
+        if change.kind is Kind.MEMBERSHIP and change.user_id == user.user_id:
+            self._set_membership(position, change)
         moves = change.kind in {Kind.FORGOTTEN, Kind.ACCOUNT_DATA}
         if moves and change.user_id == user.user_id:
             self._move_user(position, change)
@@ -364,6 +397,13 @@ class View:
 
 def _last_of(item: Applied) -> int:
     return item.last if isinstance(item, RoomDelta) else item[0]
+
+
+def _replay_membership(rooms: dict[int, Room], position: int, change: Change) -> None:
+    room = rooms.get(change.room_nid or 0)
+    if room is not None and change.kind is Kind.MEMBERSHIP:
+        member = Member(change.membership or "leave", change.ref or 0, position)
+        room.set_aside_member(UserId(change.user_id or ""), member, position)
 
 
 def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:

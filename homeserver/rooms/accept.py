@@ -294,7 +294,7 @@ async def _step(
         room=room,
         expected=head.guard,
         head=Head(
-            guard=head.guard + 1,
+            guard=event.nid,
             extremities=tuple(extremities),
             state_root=root,
             depth=max(head.depth, event.pdu.depth),

@@ -207,7 +207,7 @@ class Builder:
         if pdu.key is not None:
             await self._set_state(pdu.key, event)
         self._head = Head(
-            guard=head.guard + 1 if head.guard == step.expected else head.guard,
+            guard=nid,
             extremities=(*left, nid),
             state_root=after,
             depth=pdu.depth,

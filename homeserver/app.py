@@ -1,0 +1,136 @@
+"""The one wiring file: what a running server is made of, and in which order.
+
+Every endpoint module, everything that follows from a stored event, and every task of a
+process is named here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from types import ModuleType, TracebackType
+from typing import Final, Self
+
+from federation.wire.client import WireClient
+from federation.wire.options import WireOptions
+from homeserver import signing_key
+from homeserver.accounts import authentication
+from homeserver.bounded import LruCache
+from homeserver.clock import Clock
+from homeserver.config import Config
+from homeserver.context import Context
+from homeserver.db.pool import Database
+from homeserver.http.addresses import Proxies
+from homeserver.http.auth import Authenticators
+from homeserver.http.dispatch import Hall
+from homeserver.http.gate import Gate
+from homeserver.http.limits import Limits
+from homeserver.http.routes import collect
+from homeserver.http.server import Address, Listeners
+from homeserver.live.live import Live
+from homeserver.live.steps import Consequence
+from homeserver.sync import client_api as sync_client_api
+
+# Modules whose functions answer requests.
+ENDPOINTS: Final[Sequence[ModuleType]] = (sync_client_api,)
+
+# What must happen with each stored event, inside the transaction that stores it.
+AFTER_PERSIST: Final[Sequence[Consequence]] = ()
+
+_KNOWN_KEYS: Final = 100_000
+
+
+class Server:
+    """One running process of a server; `async with` starts and stops it.
+
+    `addresses` are the listeners with their real ports.
+    """
+
+    def __init__(self, config: Config, dsn: str) -> None:
+        self._config = config
+        self._dsn = dsn
+        self._stack = contextlib.AsyncExitStack()
+        self.addresses: list[Address] = []
+        self.context: Context
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        """Start what others need first; the stack stops it in the opposite order."""
+        config, stack = self._config, self._stack
+        key = signing_key.read_or_make(config.signing_key_path)
+        db = await Database.connect(self._dsn, size=config.database_pool_size)
+        stack.push_async_callback(db.close)
+        wire = WireClient(config.server_name, key, wire_options(config))
+        stack.push_async_callback(wire.close)
+        live = Live(db, config.server_name, AFTER_PERSIST)
+        await live.start()
+        stack.push_async_callback(live.stop)
+        self.context = ctx = Context(
+            config=config,
+            server_name=config.server_name,
+            db=db,
+            key=key,
+            wire=wire,
+            live=live,
+            clock=Clock(),
+            known_keys=LruCache(_KNOWN_KEYS),
+        )
+        for service in SERVICES:
+            await stack.enter_async_context(service(ctx))
+        await self._listen(ctx)
+
+    async def _listen(self, ctx: Context) -> None:
+        config = self._config
+        gate = Gate()
+        gate.on_drain(ctx.live.stop_waiting)
+        hall = Hall(
+            context=ctx,
+            authenticators=AUTHENTICATORS,
+            limits=Limits(ctx.clock.monotonic, enabled=config.limits.enabled),
+            gate=gate,
+            proxies=Proxies(config.limits.trusted_proxies),
+        )
+        listeners = Listeners(hall, collect(ENDPOINTS))
+        self._stack.push_async_callback(listeners.stop)
+        self.addresses = await listeners.start(
+            [
+                Address(
+                    bind=listen.bind,
+                    port=listen.port,
+                    serves=_served(config, listen.serves),
+                    tls_certificate=listen.tls_certificate,
+                    tls_key=listen.tls_key,
+                )
+                for listen in config.listen
+            ]
+        )
+
+
+def _served(config: Config, serves: Sequence[str]) -> Sequence[str]:
+    if config.federation.enabled:
+        return serves
+    return [api for api in serves if api != "federation"]
+
+
+def wire_options(config: Config) -> WireOptions:
+    """How the configuration wants other servers to be reached."""
+    federation = config.federation
+    return WireOptions(
+        verify_certificates=federation.verify_certificates,
+        ca_file=federation.ca_file or None,
+        allow_addresses=config.allowed_networks,
+    )

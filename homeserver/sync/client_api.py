@@ -1,0 +1,116 @@
+"""The endpoint /sync."""
+
+import asyncio
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from federation.canonical_json import JsonObject
+from federation.errors import Malformed
+from federation.ids import UserId
+from homeserver import errors
+from homeserver.context import Context
+from homeserver.events.client_format import Viewer
+from homeserver.events.filters import Filter, parse_filter
+from homeserver.http.auth import by_access_token
+from homeserver.http.replies import Answer, Stream
+from homeserver.http.requests import ClientRequest
+from homeserver.http.routes import route
+from homeserver.live.live import Live
+from homeserver.live.room import User
+from homeserver.rooms.timeline import Point, parse_point
+from homeserver.sync import v2
+from homeserver.sync.lazy import LazyMembers
+from homeserver.sync.request import Sources, SyncRequest
+
+MAX_TIMEOUT_MS: Final = 120_000
+_PATIENCE_SECONDS: Final = 10.0  # for a token that another process gave
+# What each device has got, for each server of this process.
+_sent: "WeakKeyDictionary[Live, LazyMembers]" = WeakKeyDictionary()
+
+
+@route("GET", "/_matrix/client/v3/sync", auth=by_access_token, long_poll=True)
+async def sync(ctx: Context, request: ClientRequest) -> Answer:
+    """Tell what moved since a token, or everything without one.
+
+    Waits up to `timeout` milliseconds for something to move. Raises: M_INVALID_PARAM
+    for a filter or a token that is none of ours.
+
+    Spec: client-server-api#get_matrixclientv3sync
+    """
+    request.query_choice("set_presence", "offline", "online", "unavailable")
+    full_state = request.query_bool("full_state")
+    wanted = SyncRequest(
+        viewer=Viewer(request.user_id, request.device_id),
+        since=_since(request),
+        filter=await read_filter(ctx, request.user_id, request.query_str("filter")),
+        full_state=full_state,
+        use_state_after=request.query_bool("use_state_after")
+        or request.query_bool("org.matrix.msc4222.use_state_after"),
+    )
+    timeout_ms = request.query_int("timeout", 0, at_most=MAX_TIMEOUT_MS)
+    user = await ctx.live.user(request.user_id)
+    sent = _sent.setdefault(ctx.live, LazyMembers()).of(
+        request.user_id, request.device_id
+    )
+    sent.confirm(wanted.since)
+    sources = Sources.of(ctx, sent)
+    if wanted.since is None:
+        return Stream(v2.initial(sources, wanted, user, ctx.live.position))
+    if not await ctx.live.view.wait_for_position(wanted.since, _PATIENCE_SECONDS):
+        raise errors.invalid_param("since: this token is not one of this server's.")
+    if full_state:
+        timeout_ms = 0
+    return await _news(sources, wanted, user, timeout_ms / 1000)
+
+
+async def _news(
+    sources: Sources, request: SyncRequest, user: User, timeout_s: float
+) -> JsonObject:
+    """What moved, waiting for it when nothing has yet."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    live = sources.live
+    while True:
+        upto = live.position
+        answer = await v2.incremental(sources, request, user, upto)
+        remaining = deadline - loop.time()
+        if answer is not None:
+            return answer
+        if remaining <= 0 or live.is_stopping:
+            return {"next_batch": str(Point(upto))}
+        await live.wait(user, upto, remaining)
+
+
+def _since(request: ClientRequest) -> int | None:
+    token = request.query_str("since")
+    if not token:
+        return None
+    try:
+        return parse_point(token).position
+    except Malformed as error:
+        raise errors.invalid_param(f"since: {error}.") from None
+
+
+async def read_filter(ctx: Context, user_id: UserId, given: str | None) -> Filter:
+    """A filter by its ID or given inline. Raises: M_INVALID_PARAM."""
+    if not given:
+        return Filter()
+    if given.startswith("{"):
+        try:
+            parsed = orjson.loads(given)
+            return parse_filter(parsed)
+        except (Malformed, orjson.JSONDecodeError) as error:
+            raise errors.invalid_param(f"filter: {error}.") from None
+    if not given.isdecimal() or len(given) > 18:
+        raise errors.invalid_param("filter: there is no such filter.")
+    async with ctx.db.read() as tx:
+        stored: str | None = await tx.fetchval(
+            "SELECT filter FROM filters WHERE user_id = $1 AND filter_id = $2",
+            user_id,
+            int(given),
+        )
+    if stored is None:
+        raise errors.invalid_param("filter: there is no such filter.")
+    return parse_filter(orjson.loads(stored))

@@ -1,0 +1,93 @@
+"""The section of one joined room."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from federation.canonical_json import JsonObject
+from homeserver.events.client_format import Sight
+from homeserver.live.room import Member, Room
+from homeserver.rooms.viewing import Reader
+from homeserver.sync.request import Rendered, Sources, SyncRequest
+from homeserver.sync.states import MEMBER, read_change, state_section
+from homeserver.sync.summary import read_heroes, summary_of
+from homeserver.sync.timelines import read_timeline, room_state_at
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What moved in rooms beside events, by room number, ready to send."""
+
+    ephemeral: Mapping[int, Sequence[JsonObject]] = field(default_factory=dict)
+    account_data: Mapping[int, Sequence[JsonObject]] = field(default_factory=dict)
+
+
+async def was_joined(
+    sources: Sources, room: Room, request: SyncRequest, member: Member
+) -> bool:
+    """Whether the user was joined at the token already."""
+    since = request.since
+    if since is None:
+        return False
+    if member.position <= since:
+        return True
+    root = await room_state_at(sources.db, sources.live, room, since)
+    key = (MEMBER, str(request.viewer.user_id))
+    nid = (await sources.live.states.get(root, (key,))).get(key)
+    event = None if nid is None else await sources.live.events.by_nid(nid)
+    return event is not None and event.pdu.membership == "join"
+
+
+async def joined_section(
+    sources: Sources,
+    request: SyncRequest,
+    room: Room,
+    member: Member,
+    upto: int,
+    extras: Extras,
+    write: Callable[[Sight], Rendered],
+) -> JsonObject | None:
+    """What is new of a joined room; None when nothing is."""
+    live = sources.live
+    known = await was_joined(sources, room, request, member)
+    since = request.since if known else None
+    timeline = await read_timeline(
+        sources.db,
+        live,
+        room,
+        Reader(request.viewer.user_id, member),
+        since,
+        upto,
+        request.filter.room.timeline,
+    )
+    whole = since is None or request.full_state
+    change = await read_change(
+        sources, request, room, timeline, None if whole else since
+    )
+    moved = change.members_moved or _has_member_events(timeline.sights)
+    heroes = []
+    if moved:
+        heroes = await read_heroes(live, room, request.viewer.user_id)
+    state = await state_section(
+        sources, request, room, timeline, change, upto, heroes, whole=whole
+    )
+    ephemeral = extras.ephemeral.get(room.nid, ())
+    account_data = extras.account_data.get(room.nid, ())
+    if not (whole or timeline.sights or state or ephemeral or account_data):
+        return None
+    section: JsonObject = {
+        "timeline": {
+            "events": [write(sight) for sight in timeline.sights],  # type: ignore[misc]
+            "limited": timeline.limited,
+            "prev_batch": str(timeline.prev_batch),
+        },
+        request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
+        "account_data": {"events": list(account_data)},
+        "ephemeral": {"events": list(ephemeral)},
+        "unread_notifications": {"highlight_count": 0, "notification_count": 0},
+        "summary": summary_of(room, heroes) if moved else {},
+    }
+    return section
+
+
+def _has_member_events(sights: Sequence[Sight]) -> bool:
+    return any(sight.event.pdu.type == MEMBER for sight in sights)

@@ -1,0 +1,86 @@
+"""The sections of rooms that the user is not in: left, invited, knocked.
+
+Spec: client-server-api#get_matrixclientv3sync
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from federation.canonical_json import JsonObject
+from federation.ids import UserId
+from homeserver.db.pool import Tx
+from homeserver.events.client_format import Sight
+from homeserver.live.room import Member, Room
+from homeserver.rooms.viewing import Reader
+from homeserver.sync.request import Rendered, Sources, SyncRequest
+from homeserver.sync.states import read_change, state_section
+from homeserver.sync.timelines import read_timeline
+
+
+async def left_section(
+    sources: Sources,
+    request: SyncRequest,
+    room: Room,
+    member: Member,
+    account_data: Sequence[JsonObject],
+    write: Callable[[Sight], Rendered],
+) -> JsonObject:
+    """What the user could still see of a room that they left at `member.position`."""
+    since = request.since
+    timeline = await read_timeline(
+        sources.db,
+        sources.live,
+        room,
+        Reader(request.viewer.user_id, member),
+        since,
+        member.position,
+        request.filter.room.timeline,
+    )
+    sights = list(timeline.sights)
+    farewell = await sources.live.events.by_nid(member.event_nid)
+    shown = {sight.event.nid for sight in sights}
+    keeps = request.filter.room.timeline.keeps_event
+    if farewell and farewell.nid not in shown and keeps(farewell.pdu):
+        # A refused invite, say: of such a room nothing else is here.
+        sights.append(Sight(farewell, member.membership))
+    state: list[Sight] = []
+    if timeline.sights:
+        whole = since is None or request.full_state
+        change = await read_change(
+            sources, request, room, timeline, None if whole else since
+        )
+        state = await state_section(
+            sources,
+            request,
+            room,
+            timeline,
+            change,
+            member.position,
+            (),
+            whole=whole,
+        )
+    return {
+        "timeline": {
+            "events": [write(sight) for sight in sights],  # type: ignore[misc]
+            "limited": timeline.limited,
+            "prev_batch": str(timeline.prev_batch),
+        },
+        request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
+        "account_data": {"events": list(account_data)},
+    }
+
+
+async def read_stripped(
+    tx: Tx, user_id: UserId, room_nids: Sequence[int]
+) -> Mapping[int, list[JsonObject]]:
+    """The stripped state that came with invites to, or knocks on, those rooms."""
+    rows = await tx.fetch(
+        """
+        SELECT room_nid, state FROM stripped_state
+         WHERE user_id = $1 AND room_nid = ANY($2)
+        """,
+        user_id,
+        room_nids,
+    )
+    return {row["room_nid"]: orjson.loads(row["state"]) for row in rows}

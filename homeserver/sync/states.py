@@ -1,0 +1,135 @@
+"""The state section of a room: what a client must know beside the timeline."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from federation.ids import UserId
+from federation.pdu import StateKey
+from homeserver.events.client_format import Sight
+from homeserver.live.room import Room
+from homeserver.rooms.viewing import state_sights
+from homeserver.sync.request import Sources, SyncRequest
+from homeserver.sync.timelines import Timeline, room_state_at
+
+MEMBER = "m.room.member"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """State entries to send, and whether memberships changed since the token.
+
+    `must_have` are members that lazy loading must not leave out.
+    """
+
+    nids: dict[StateKey, int]
+    members_moved: bool = False
+    must_have: frozenset[StateKey] = frozenset()
+
+
+async def read_change(
+    sources: Sources,
+    request: SyncRequest,
+    room: Room,
+    timeline: Timeline,
+    since: int | None,
+) -> StateChange:
+    """What to send; `since` None: everything."""
+    live = sources.live
+    root = timeline.end_root if request.use_state_after else timeline.start_root
+    if since is None:
+        return StateChange(await whole_state(sources, room, root), members_moved=True)
+    before = await room_state_at(sources.db, live, room, since)
+    if before == root == timeline.end_root:
+        return StateChange({})
+    gap = await live.states.diff(before, root)
+    nids = {key: new for key, (_, new) in gap.items() if new is not None}
+    moved = any(key[0] == MEMBER for key in gap)
+    must_have = frozenset(key for key in nids if key[0] == MEMBER)
+    if timeline.end_root != root:
+        # What the timeline's own state events do not say: state resolution's changes.
+        shown = {sight.event.nid for sight in timeline.sights}
+        whole = await live.states.diff(before, timeline.end_root)
+        moved = moved or any(key[0] == MEMBER for key in whole)
+        said = {s.event.pdu.key for s in timeline.sights}
+        for key, (_, new) in whole.items():
+            if new is not None and new not in shown and key not in said:
+                nids[key] = new
+    return StateChange(nids, moved, must_have)
+
+
+async def whole_state(sources: Sources, room: Room, root: int) -> dict[StateKey, int]:
+    """All entries of a state; the room's current one is at hand."""
+    if root == room.head.state_root:
+        return dict(room.state)
+    difference = await sources.live.states.diff(room.head.state_root, root)
+    if len(difference) > len(room.state):
+        return await sources.live.states.items(root)
+    state = dict(room.state)
+    for key, (_, there) in difference.items():
+        if there is None:
+            state.pop(key, None)
+        else:
+            state[key] = there
+    return state
+
+
+async def state_section(
+    sources: Sources,
+    request: SyncRequest,
+    room: Room,
+    timeline: Timeline,
+    change: StateChange,
+    upto: int,
+    heroes: Iterable[UserId],
+    *,
+    whole: bool,
+) -> list[Sight]:
+    """The state events to send, after lazy loading and the filter."""
+    wanted = request.filter.room.state
+    nids = change.nids
+    if request.lazy:
+        needed = {sight.event.pdu.sender for sight in timeline.sights}
+        if whole:
+            needed.add(request.viewer.user_id)
+            needed.update(heroes)
+        nids = await _lazily(sources, request, room, timeline, change, needed, upto)
+    sights = await state_sights(sources.live, nids.values())
+    kept = [sight for sight in sights if wanted.keeps_event(sight.event.pdu)]
+    if wanted.limit is not None:
+        kept = kept[: wanted.limit]
+    return kept
+
+
+async def _lazily(
+    sources: Sources,
+    request: SyncRequest,
+    room: Room,
+    timeline: Timeline,
+    change: StateChange,
+    needed: set[UserId],
+    upto: int,
+) -> dict[StateKey, int]:
+    """The entries without members that nobody needs or that the device has."""
+    keys = {(MEMBER, str(user_id)) for user_id in needed}
+    nids = {
+        key: nid
+        for key, nid in change.nids.items()
+        if key[0] != MEMBER or key in keys or key in change.must_have
+    }
+    missing = [key for key in keys if key not in nids]
+    if missing:
+        root = timeline.end_root if request.use_state_after else timeline.start_root
+        if root == room.head.state_root:
+            nids.update((key, room.state[key]) for key in missing if key in room.state)
+        else:
+            nids.update(await sources.live.states.get(root, missing))
+    spare = not request.filter.room.state.include_redundant_members
+    for key, nid in list(nids.items()):
+        if key[0] != MEMBER:
+            continue
+        has = sources.sent.has(room.nid, key[1], nid)
+        if spare and has and key not in change.must_have:
+            del nids[key]
+        else:
+            sources.sent.note(upto, room.nid, key[1], nid)
+    return nids

@@ -1,0 +1,225 @@
+"""Sync as of today's clients: wait until something moved, then say what.
+
+Spec: client-server-api#syncing
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from federation.canonical_json import JsonObject, JsonValue
+from homeserver.live.room import Member, Room, User
+from homeserver.rooms.timeline import Point
+from homeserver.sync import ephemeral, own
+from homeserver.sync.joined import Extras, joined_section
+from homeserver.sync.left import left_section, read_stripped
+from homeserver.sync.request import Sources, SyncRequest, renderer
+
+_ROOMS_AT_ONCE: Final = 50
+_GONE: Final = frozenset(("leave", "ban"))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Which of the user's rooms have news, by kind of membership."""
+
+    joined: dict[int, Member]
+    invited: dict[int, Member]
+    knocked: dict[int, Member]
+    left: dict[int, Member]
+
+
+async def incremental(
+    sources: Sources, request: SyncRequest, user: User, upto: int
+) -> JsonObject | None:
+    """What moved after `request.since`, up to `upto`; None when nothing did."""
+    since = request.since or 0
+    if not request.full_state and await sources.live.view.moved(user) <= since:
+        return None
+    moved = await _moved(sources, request, user)
+    extras, account_data = await _extras(sources, request, user, moved, upto)
+    moved.joined.update(
+        {
+            nid: user.rooms[nid]
+            for nid in (*extras.account_data, *extras.ephemeral)
+            if nid in user.rooms and user.rooms[nid].membership == "join"
+        }
+    )
+    rooms: dict[str, JsonValue] = {}
+    joined = {}
+    async for room, section in _joined_sections(
+        sources, request, moved.joined, upto, extras
+    ):
+        joined[str(room.room_id)] = section
+    if joined:
+        rooms["join"] = joined  # type: ignore[assignment]
+    rooms.update(await _other_rooms(sources, request, moved, extras))
+    if not (rooms or account_data):
+        return None
+    answer: JsonObject = {"next_batch": str(Point(upto))}
+    if rooms:
+        answer["rooms"] = rooms
+    if account_data:
+        answer["account_data"] = {"events": account_data}  # type: ignore[dict-item]
+    return answer
+
+
+async def initial(
+    sources: Sources, request: SyncRequest, user: User, upto: int
+) -> AsyncIterator[bytes]:
+    """Everything, room by room; the token is fixed at the start."""
+    everything = Moved({}, {}, {}, {})
+    for nid, member in user.rooms.items():
+        if member.position <= upto:
+            _sort(everything, nid, member, request)
+    extras, account_data = await _extras(sources, request, user, everything, upto)
+    head = {
+        "next_batch": str(Point(upto)),
+        "account_data": {"events": account_data},
+    }
+    yield orjson.dumps(head)[:-1] + b',"rooms":{"join":{'
+    separator = b""
+    async for room, section in _joined_sections(
+        sources, request, everything.joined, upto, extras
+    ):
+        yield separator + orjson.dumps(room.room_id) + b":" + orjson.dumps(section)
+        separator = b","
+    yield b"}"
+    for name, sections in (
+        await _other_rooms(sources, request, everything, extras)
+    ).items():
+        yield b"," + orjson.dumps(name) + b":" + orjson.dumps(sections)
+    yield b"}}"
+
+
+async def _moved(sources: Sources, request: SyncRequest, user: User) -> Moved:
+    since = request.since or 0
+    moved = Moved({}, {}, {}, {})
+    pulses = await sources.live.pulses(
+        nid for nid, member in user.rooms.items() if member.membership == "join"
+    )
+    for nid, member in user.rooms.items():
+        pulse = pulses.get(nid)
+        newer = member.position > since or (pulse is not None and pulse.last > since)
+        if newer or (request.full_state and member.membership == "join"):
+            _sort(moved, nid, member, request)
+    return moved
+
+
+def _sort(moved: Moved, nid: int, member: Member, request: SyncRequest) -> None:
+    match member.membership:
+        case "join":
+            moved.joined[nid] = member
+        case "invite":
+            moved.invited[nid] = member
+        case "knock":
+            moved.knocked[nid] = member
+        case membership if membership in _GONE and not member.forgotten:
+            # An initial sync shows rooms that are over only when asked to.
+            if request.since is not None or request.filter.room.include_leave:
+                moved.left[nid] = member
+
+
+async def _extras(
+    sources: Sources, request: SyncRequest, user: User, moved: Moved, upto: int
+) -> tuple[Extras, list[JsonObject]]:
+    """What moved beside events: of rooms, and of the user alone."""
+    wanted = request.filter
+    since = request.since
+    account_data: Mapping[int, list[JsonObject]] = {}
+    if since is None or user.moved > since:
+        async with sources.db.read() as tx:
+            account_data = await own.read_account_data(
+                tx, user.user_id, since or 0, upto
+            )
+    of_user = [
+        event
+        for event in account_data.get(0, ())
+        if wanted.account_data.keeps(None, str(event["type"]))
+    ]
+    of_rooms = {
+        nid: kept
+        for nid, events in account_data.items()
+        if nid
+        and (
+            kept := [
+                event
+                for event in events
+                if wanted.room.account_data.keeps(None, str(event["type"]))
+            ]
+        )
+    }
+    shown = await ephemeral.read(sources, request, moved.joined, upto)
+    return Extras(shown, of_rooms), of_user
+
+
+async def _joined_sections(
+    sources: Sources,
+    request: SyncRequest,
+    members: Mapping[int, Member],
+    upto: int,
+    extras: Extras,
+) -> AsyncIterator[tuple[Room, JsonObject]]:
+    write = renderer(request, sources.now_ms)
+    async for room in _rooms(sources, members):
+        if not request.filter.room.keeps_room(room.room_id):
+            continue
+        section = await joined_section(
+            sources, request, room, members[room.nid], upto, extras, write
+        )
+        if section is not None:
+            yield room, section
+
+
+async def _rooms(sources: Sources, nids: Iterable[int]) -> AsyncIterator[Room]:
+    """Those rooms, loaded some at a time, so that memory stays bounded."""
+    wanted = list(nids)
+    for start in range(0, len(wanted), _ROOMS_AT_ONCE):
+        batch = wanted[start : start + _ROOMS_AT_ONCE]
+        rooms = await sources.live.rooms(batch)
+        await prefetch(sources, rooms.values())
+        for nid in batch:
+            if nid in rooms:
+                yield rooms[nid]
+
+
+async def prefetch(sources: Sources, rooms: Iterable[Room]) -> None:
+    """Read what the sections of these rooms will want in one query."""
+    nids = {nid for room in rooms for _, nid in list(room.recent)[-20:]}
+    for room in rooms:
+        if len(room.state) <= 100:
+            nids.update(room.state.values())
+    await sources.live.events.by_nids(nids)
+
+
+async def _other_rooms(
+    sources: Sources, request: SyncRequest, moved: Moved, extras: Extras
+) -> dict[str, JsonValue]:
+    """The sections `invite`, `knock` and `leave`, those that are not empty."""
+    answer: dict[str, JsonValue] = {}
+    user_id = request.viewer.user_id
+    keeps = request.filter.room.keeps_room
+    async with sources.db.read() as tx:
+        stripped = await read_stripped(tx, user_id, [*moved.invited, *moved.knocked])
+    for name, members in (("invite", moved.invited), ("knock", moved.knocked)):
+        sections: dict[str, JsonValue] = {}
+        async for room in _rooms(sources, members):
+            if keeps(room.room_id):
+                events: list[JsonValue] = list(stripped.get(room.nid, ()))
+                sections[room.room_id] = {f"{name}_state": {"events": events}}
+        if sections:
+            answer[name] = sections
+    left: dict[str, JsonValue] = {}
+    write = renderer(request, sources.now_ms)
+    async for room in _rooms(sources, moved.left):
+        if keeps(room.room_id):
+            member = moved.left[room.nid]
+            account_data = extras.account_data.get(room.nid, ())
+            left[room.room_id] = await left_section(
+                sources, request, room, member, account_data, write
+            )
+    if left:
+        answer["leave"] = left
+    return answer
