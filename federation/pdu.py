@@ -101,8 +101,13 @@ def is_third_party_invite(event: Pdu) -> bool:
     return event.membership == "invite" and "third_party_invite" in event.content
 
 
-def parse_pdu(raw: JsonObject, version: RoomVersion) -> Pdu:
+def parse_pdu(
+    raw: JsonObject, version: RoomVersion, *, bounded_references: bool = True
+) -> Pdu:
     """Check an event's format and sizes and compute its event ID.
+
+    `bounded_references` is False for history: "it is possible that events which were
+    previously accepted would now be rejected by these limitations".
 
     Raises: Malformed when it is no event of this room version, TooLarge when it or a
     part of it exceeds a limit. Spec: client-server-api#size-limits
@@ -113,9 +118,16 @@ def parse_pdu(raw: JsonObject, version: RoomVersion) -> Pdu:
         raise TooLarge(f"the event is larger than {MAX_PDU_BYTES} bytes")
     _check_fields(event)
     event_id = _event_id_of(event, version)
-    return _from_checked(
-        event, version, event_id, _room_id_of(event, version, event_id)
-    )
+    pdu = _from_checked(event, version, event_id, _room_id_of(event, version, event_id))
+    if bounded_references:
+        _check_count(pdu.prev_events, "prev_events", MAX_PREV_EVENTS)
+        _check_count(pdu.auth_events, "auth_events", MAX_AUTH_EVENTS)
+    return pdu
+
+
+def _check_count(references: tuple[EventId, ...], name: str, limit: int) -> None:
+    if len(references) > limit:
+        raise TooLarge(f"{name} has more than {limit} entries")
 
 
 def _check_fields(event: JsonObject) -> None:
@@ -150,8 +162,8 @@ def _from_checked(
         sender=UserId(_text(event, "sender")),
         origin_server_ts=_integer(event, "origin_server_ts"),
         depth=_integer(event, "depth"),
-        prev_events=_references(event, "prev_events", MAX_PREV_EVENTS, version),
-        auth_events=_references(event, "auth_events", MAX_AUTH_EVENTS, version),
+        prev_events=_references(event, "prev_events", version),
+        auth_events=_references(event, "auth_events", version),
         content=content,
         redacts=redacts if is_redaction and isinstance(redacts, str) else None,
         json=event,
@@ -173,14 +185,12 @@ def _room_id_of(event: JsonObject, version: RoomVersion, event_id: EventId) -> R
 
 
 def _references(
-    event: JsonObject, name: str, limit: int, version: RoomVersion
+    event: JsonObject, name: str, version: RoomVersion
 ) -> tuple[EventId, ...]:
     """Event IDs of prev_events or auth_events, in either wire format."""
     given = event.get(name)
     if not isinstance(given, list):
         raise Malformed(f"{name} must be a list")
-    if len(given) > limit:
-        raise TooLarge(f"{name} has more than {limit} entries")
     if version.event_id_format is EventIdFormat.FROM_SERVER:
         given = [_first_of_pair(name, entry) for entry in given]
     ids = []

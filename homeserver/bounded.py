@@ -1,11 +1,17 @@
-"""A cache with a bound: least recently used goes first, by cost."""
+"""Bounded things: a cache that forgets what was not used for longest, and turns."""
 
+import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from typing import Final, Generic, TypeVar
+
+from homeserver import errors
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+_MOST_WAITING: Final = 200
 
 
 class LruCache(Generic[Key, Value]):
@@ -70,3 +76,35 @@ class LruCache(Generic[Key, Value]):
         """Forget everything."""
         self._entries.clear()
         self.cost = 0
+
+
+class Turns:
+    """Work that is done one at a time for each key; who comes later waits."""
+
+    def __init__(self, most_waiting: int = _MOST_WAITING) -> None:
+        self._most_waiting = most_waiting
+        self._locks: dict[Hashable, asyncio.Lock] = {}
+        self._users: dict[Hashable, int] = {}
+
+    def is_taken(self, key: Hashable) -> bool:
+        """Whether somebody works, or waits to work, under this key."""
+        return key in self._users
+
+    @contextlib.asynccontextmanager
+    async def take(self, key: Hashable) -> AsyncIterator[None]:
+        """Be the only one under this key for as long as the block lasts.
+
+        Raises: 503 when too many wait already.
+        """
+        users = self._users.get(key, 0)
+        if users > self._most_waiting:
+            raise errors.overloaded()
+        self._users[key] = users + 1
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]

@@ -1,23 +1,31 @@
 """What endpoints and tasks are given: the few things that a process has one of."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
 
 from federation.ids import KeyId, ServerName
 from federation.signatures import SigningKey
 from federation.wire.client import WireClient
-from homeserver.bounded import LruCache
+from homeserver.bounded import LruCache, Turns
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.db.pool import Database
 from homeserver.live.live import Live
 
+_ASKED_SERVERS: Final = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A public key of a server; `valid_until_ms` is its expiry when it is retired."""
+    """A public key of a server; `valid_until_ms` is its expiry when it is retired.
+
+    A retired key signs no requests any more, but its old events still count.
+    """
 
     public: bytes
     valid_until_ms: int
+    is_retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +40,11 @@ class Context:
     live: Live
     clock: Clock
     known_keys: LruCache[tuple[ServerName, KeyId], KnownKey]
+    # When each server was last asked for its keys, by `clock.monotonic`.
+    asked_for_keys: LruCache[ServerName, float] = field(
+        default_factory=lambda: LruCache(_ASKED_SERVERS)
+    )
+    # What this process does one at a time, such as joining a room over federation.
+    turns: Turns = field(default_factory=Turns)
+    # Each is called with every server whose signed request has been checked.
+    on_sign_of_life: list[Callable[[ServerName], None]] = field(default_factory=list)

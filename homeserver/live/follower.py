@@ -102,16 +102,39 @@ class Follower:
     ) -> list[Applied]:
         by_room: defaultdict[int, list[ChangeRow]] = defaultdict(list)
         applied: list[Applied] = []
+        aside = await self._aside_memberships(tx, rows)
         for row in rows:
             if row.kind == Kind.EVENT and row.room_nid is not None:
                 by_room[row.room_nid].append(row)
             elif row.kind in Kind.__members__.values():
-                change = Change(Kind(row.kind), row.room_nid, row.user_id, row.ref)
+                change = Change(
+                    Kind(row.kind),
+                    row.room_nid,
+                    row.user_id,
+                    row.ref,
+                    aside.get(row.position),
+                )
                 applied.append((row.position, change))
         if by_room:
             applied += await self._room_deltas(tx, by_room, since)
         applied.sort(key=lambda a: a.last if isinstance(a, RoomDelta) else a[0])
         return applied
+
+    async def _aside_memberships(
+        self, tx: Tx, rows: Sequence[ChangeRow]
+    ) -> dict[int, str | None]:
+        """What the member events say that no room's timeline has, by position."""
+        refs = {
+            row.position: row.ref
+            for row in rows
+            if row.kind == Kind.MEMBERSHIP and row.ref is not None
+        }
+        events = await store.read_events(tx, list(refs.values())) if refs else {}
+        return {
+            position: events[ref].pdu.membership
+            for position, ref in refs.items()
+            if ref in events
+        }
 
     async def _room_deltas(
         self, tx: Tx, by_room: dict[int, list[ChangeRow]], since: int

@@ -134,13 +134,13 @@ class Room:
             self._set_member(user_id, member)
         self.position = delta.last
 
-    def set_aside_member(
-        self, user_id: UserId, member: Member, position: int
-    ) -> None:
-        """Note a membership that is not part of the room's state here."""
+    def set_aside_member(self, user_id: UserId, member: Member, position: int) -> None:
+        """Note a membership that no event of the room's own timeline gave.
+
+        `position` of the room stays: deltas that begin before may follow.
+        """
         if position > self.position:
             self._set_member(user_id, member)
-            self.position = position
 
     def _set_member(self, user_id: UserId, member: Member) -> None:
         if self.is_joined(user_id):

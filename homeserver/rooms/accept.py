@@ -55,6 +55,8 @@ class Incoming:
     """A PDU on its way in.
 
     `vouched`: whether the server named by `join_authorised_via_users_server` signed it.
+    `outgoing`: whether we are to pass it on to the room's servers: it was handed to us
+    as to a resident server.
     `state_before`: given when prev_events are missing, then `missing` names them.
     """
 
@@ -62,6 +64,7 @@ class Incoming:
     vouched: bool = True
     state_before: int | None = None
     missing: tuple[EventId, ...] = ()
+    outgoing: bool = False
 
 
 @dataclass(slots=True)
@@ -189,6 +192,7 @@ async def _judge(
             size=len(store.json_text(pdu.json)),
             rejected=rejected,
             soft_failed=soft_failed,
+            outgoing=incoming.outgoing,
         ),
         state_events=at_event,
         create=create,
