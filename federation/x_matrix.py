@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from federation import signatures
+from federation import canonical_json, signatures
 from federation.canonical_json import JsonObject, JsonValue
 from federation.errors import BadSignature, Malformed
 from federation.ids import KeyId, ServerName, parse_server_name
@@ -157,14 +157,27 @@ def signed_object(
     return request
 
 
-def sign(request: JsonObject, key: SigningKey) -> XMatrix:
-    """Sign an object made by `signed_object`, as its origin."""
-    message = signatures.signable_bytes(request)
+def sign(
+    method: str,
+    uri: str,
+    origin: ServerName,
+    destination: ServerName,
+    content: bytes | None,
+    key: SigningKey,
+) -> XMatrix:
+    """Sign a request of ours; `content` is its body in canonical form.
+
+    The same as signing `signed_object`, without encoding a large body once more.
+    """
+    request = canonical_json.encode(signed_object(method, uri, origin, destination))
+    if content is not None:
+        # "content" sorts before all other keys.
+        request = b'{"content":' + content + b"," + request[1:]
     return XMatrix(
-        origin=ServerName(str(request["origin"])),
-        destination=ServerName(str(request["destination"])),
+        origin=origin,
+        destination=destination,
         key_id=key.key_id,
-        signature=signatures.encode_base64(key.key.sign(message).signature),
+        signature=signatures.encode_base64(key.key.sign(request).signature),
     )
 
 

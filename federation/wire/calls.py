@@ -4,7 +4,7 @@ All calls raise NotReachable, RemoteError or BadResponse (`wire.errors`). Events
 back as raw JSON, unchecked: whose they are and whether they hold is for later. More
 calls are in `calls_rooms` (membership handshakes), `calls_queries` and `keys`.
 
-Spec: server-server-api
+Spec: server-server-api#api-standards
 """
 
 from collections.abc import Sequence

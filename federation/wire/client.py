@@ -177,23 +177,14 @@ class WireClient:
             # request body containing a (potentially empty) JSON object."
             body = {}
         headers = {"Accept": "application/json"}
-        if body is not None:
+        content = None if body is None else canonical_json.encode(body)
+        if content is not None:
             headers["Content-Type"] = "application/json"
         if signed:
             headers["Authorization"] = x_matrix.sign(
-                x_matrix.signed_object(
-                    method, target, self.server_name, destination, body
-                ),
-                self.key,
+                method, target, self.server_name, destination, content, self.key
             ).header
-        request = _Request(
-            destination,
-            method,
-            target,
-            headers,
-            None if body is None else canonical_json.encode(body),
-            limits,
-        )
+        request = _Request(destination, method, target, headers, content, limits)
         return await self._reported(request)
 
     async def _reported(self, request: _Request) -> JsonValue:
