@@ -16,19 +16,20 @@ HEAD: Final = """\
 
 
 def render(values: Mapping[str, Any] | None = None, head: str = HEAD) -> str:
-    """The file's text; `values` replace defaults of keys at the top."""
-    lines = [head.rstrip("\n"), "", *_keys(Config(), values or {})]
+    """The file's text; `values` replace defaults, by names as "listen.port"."""
+    values = values or {}
+    lines = [head.rstrip("\n"), "", *_keys(Config(), values, "")]
     for one in structs.fields(Config):
         section = section_type(one.type)
         if section is not None:
             many = get_origin(one.type) is tuple
             lines += ["", "", *comment((section.__doc__ or "").strip())]
             lines += [f"[[{one.name}]]" if many else f"[{one.name}]", ""]
-            lines += _keys(section(), {})
+            lines += _keys(section(), values, f"{one.name}.")
     return "\n".join(lines) + "\n"
 
 
-def _keys(struct: Struct, values: Mapping[str, Any]) -> Iterator[str]:
+def _keys(struct: Struct, values: Mapping[str, Any], prefix: str) -> Iterator[str]:
     first = True
     for one in structs.fields(struct):
         if section_type(one.type) is not None:
@@ -38,5 +39,5 @@ def _keys(struct: Struct, values: Mapping[str, Any]) -> Iterator[str]:
             yield ""
         first = False
         yield from comment(meta.description or "")
-        value = values.get(one.name, getattr(struct, one.name))
+        value = values.get(prefix + one.name, getattr(struct, one.name))
         yield f"{one.name} = {to_toml(value)}"

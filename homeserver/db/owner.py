@@ -72,17 +72,21 @@ def _read(path: Path) -> Owner | None:
         return None
 
 
-def running(data_dir: Path) -> Owner | None:
-    """Who runs this data directory's PostgreSQL now; None when nobody does."""
-    path = data_dir / LOCK_FILE
+def is_held(data_dir: Path) -> bool:
+    """Whether some process has the data directory's lock now."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return None
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(path)
+        return True
     finally:
         os.close(fd)
-    return None
+    return False
+
+
+def running(data_dir: Path) -> Owner | None:
+    """Who runs this data directory's PostgreSQL now; None: nobody, or not yet."""
+    return _read(data_dir / LOCK_FILE) if is_held(data_dir) else None

@@ -1,0 +1,44 @@
+"""The one option that all commands share, and what it leads to."""
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+from homeserver.config import Config
+
+DEFAULT_FILE: Final = Path("hearth.toml")
+
+ConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration. Default: ./hearth.toml when it is there,"
+        " else the built-in defaults.",
+        show_default=False,
+    ),
+]
+
+
+def named_file(context: typer.Context, own: Path | None) -> Path | None:
+    """The file named after the command or before it."""
+    named = own or context.find_root().params.get("config")
+    return Path(named) if named is not None else None
+
+
+def config_file(context: typer.Context, own: Path | None) -> Path | None:
+    """The file that is named, or found here; None: no file."""
+    return named_file(context, own) or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
+def repeated(context: typer.Context, own: Path | None) -> str:
+    """The option as another command needs it, with a blank before it, or nothing."""
+    named = named_file(context, own)
+    return f" --config {named}" if named is not None else ""
+
+
+def load(context: typer.Context, own: Path | None) -> Config:
+    """The configuration. Raises: ConfigError."""
+    return Config.load(config_file(context, own))

@@ -1,0 +1,157 @@
+"""`hearth user`: accounts, straight in the database, whether or not a server runs."""
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.table import Table
+
+from federation.errors import Malformed
+from federation.ids import ServerName, UserId, parse_new_localpart, parse_user_id
+from homeserver.accounts import passwords
+from homeserver.accounts.store import overview, users
+from homeserver.cli.console import Steps, at_terminal, out
+from homeserver.cli.database import opened
+from homeserver.cli.options import ConfigOption, load
+from homeserver.config import Config
+from homeserver.errors import MatrixError
+
+T = TypeVar("T")
+PAGE: Final = 500
+
+commands = typer.Typer(help="Accounts of this server.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="alice, or @alice:example.org")]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        help="The password. Default: asked for, or read from standard input.",
+        show_default=False,
+    ),
+]
+
+
+class Refused(Exception):  # noqa: N818 - reads as a sentence at the raise
+    """What was asked for cannot be done; the text says why."""
+
+
+@commands.command()
+def create(
+    context: typer.Context,
+    name: Name,
+    admin: Annotated[bool, typer.Option("--admin", help="An administrator.")] = False,
+    password: Password = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make an account."""
+    loaded = load(context, config)
+    user_id = user_id_of(name, loaded.server_name)
+    _run(_create(loaded, user_id, password or _ask_password(), is_admin=admin))
+    what = "administrator" if admin else "user"
+    out.print(f"made the {what} {user_id}")
+
+
+@commands.command("password")
+def set_password(
+    context: typer.Context,
+    name: Name,
+    password: Password = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set an account's password. Sessions that are open stay open."""
+    loaded = load(context, config)
+    user_id = user_id_of(name, loaded.server_name)
+    _run(_set_password(loaded, user_id, password or _ask_password()))
+    out.print(f"set the password of {user_id}")
+
+
+@commands.command("list")
+def list_all(context: typer.Context, config: ConfigOption = None) -> None:
+    """List all accounts."""
+    found = _run(_list(load(context, config)))
+    if not out.is_terminal:
+        for user in found:
+            out.print(user.user_id)
+        return
+    table = Table("user", "since", "")
+    for user in found:
+        table.add_row(user.user_id, f"{user.created_at:%Y-%m-%d}", _remarks(user))
+    out.print(table)
+
+
+def user_id_of(name: str, server_name: ServerName) -> UserId:
+    """The user ID meant by a name. Raises: Refused."""
+    try:
+        if not name.startswith("@"):
+            return parse_user_id(f"@{parse_new_localpart(name)}:{server_name}")
+        user_id = parse_user_id(name)
+        localpart, _, server = name[1:].partition(":")
+        parse_new_localpart(localpart)
+    except Malformed as error:
+        raise Refused(str(error)) from None
+    if server != server_name:
+        raise Refused(f"{name} is of another server; this one is {server_name}")
+    return user_id
+
+
+async def _create(
+    config: Config, user_id: UserId, password: str, *, is_admin: bool
+) -> None:
+    password_hash = await passwords.hash_password(password)
+    async with opened(config, _quiet()) as database, database.transaction() as tx:
+        if not await users.create_user(tx, user_id, password_hash, is_admin=is_admin):
+            raise Refused(f"there is a user {user_id} already")
+
+
+async def _set_password(config: Config, user_id: UserId, password: str) -> None:
+    password_hash = await passwords.hash_password(password)
+    async with opened(config, _quiet()) as database, database.transaction() as tx:
+        if await users.account(tx, user_id) is None:
+            raise Refused(f"there is no user {user_id}")
+        await users.set_password_hash(tx, user_id, password_hash)
+
+
+async def _list(config: Config) -> list[overview.ListedUser]:
+    found: list[overview.ListedUser] = []
+    async with opened(config, _quiet()) as database, database.read() as tx:
+        while page := await overview.list_users(
+            tx, found[-1].user_id if found else "", PAGE
+        ):
+            found += page
+    return found
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except MatrixError as error:
+        raise Refused(error.safe_message) from None
+
+
+def _quiet() -> Steps:
+    """Steps that are shown to people only: programs read the answer."""
+    return Steps(quiet=not out.is_terminal)
+
+
+def _ask_password() -> str:
+    if not at_terminal():
+        password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            raise Refused("no password: give --password, or write it to standard input")
+        return password
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise Refused("the passwords are not the same")
+    return password
+
+
+def _remarks(user: overview.ListedUser) -> str:
+    said = [
+        *(["administrator"] if user.is_admin else []),
+        *(["deactivated"] if user.is_deactivated else []),
+        *([] if user.has_password else ["no password"]),
+    ]
+    return ", ".join(said)
