@@ -35,6 +35,7 @@ from homeserver.http.requests import ClientRequest, FederationRequest, Request
 from homeserver.http.routes import FEDERATION, Route
 from homeserver.http.trie import BadPath, Trie, split
 from homeserver.live.committer import Overloaded
+from homeserver.live.steps import Conflict
 
 BODY_SECONDS: Final = 120.0
 # In metrics: the client went away before there was an answer.
@@ -306,7 +307,7 @@ def _as_matrix_error(error: Exception) -> MatrixError:
         return errors.of_caller(error)
     if isinstance(error, ClientPayloadError | RequestPayloadError):
         return errors.unknown("The body cannot be read.")
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Conflict):
         return errors.overloaded()
     if isinstance(error, DatabaseError):
         log.error("the database failed", exc_info=error)

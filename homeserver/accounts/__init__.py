@@ -1,0 +1,14 @@
+"""Accounts: who may log in, with what, and what they keep here for themselves.
+
+Tables: users, devices, access_tokens, refresh_tokens, registration_tokens,
+uia_sessions, account_data, filters.
+Positions: account data (ACCOUNT_DATA); devices and tokens that go away (TOKENS).
+
+- `passwords` hashes and checks passwords, in threads; `tokens` makes the secrets that
+  clients hold, of which only hashes are stored.
+- `sessions` opens and ends a user's sessions: a device and its tokens.
+- `authentication` is what `http` asks whose an access token is.
+- `uia` is user-interactive authentication.
+- `tags` and `filters` are what the client API's modules of that name rest on.
+- `tasks` forgets what has run out.
+"""

@@ -1,0 +1,1 @@
+"""Endpoints about the user's own account, a module for each matter."""

@@ -1,0 +1,130 @@
+"""Endpoints about the user's devices. Spec: client-server-api#device-management."""
+
+import msgspec
+
+from federation.canonical_json import JsonObject
+from federation.ids import DeviceId
+from homeserver import errors
+from homeserver.accounts import uia
+from homeserver.accounts.sessions import check_device, end_sessions
+from homeserver.accounts.store import devices
+from homeserver.accounts.store.devices import Device
+from homeserver.accounts.verify import PasswordStage
+from homeserver.context import Context
+from homeserver.http.auth import by_access_token
+from homeserver.http.limits import writes
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest
+from homeserver.http.routes import route
+
+V3 = "/_matrix/client/v3"
+MAX_AT_ONCE = 1000
+
+
+def _shown(device: Device) -> JsonObject:
+    shown: JsonObject = {"device_id": device.device_id}
+    if device.display_name is not None:
+        shown["display_name"] = device.display_name
+    if device.last_seen_ms is not None:
+        shown["last_seen_ts"] = device.last_seen_ms
+    if device.last_seen_ip is not None:
+        shown["last_seen_ip"] = device.last_seen_ip
+    return shown
+
+
+def _no_such_device() -> errors.MatrixError:
+    return errors.not_found("You have no such device.")
+
+
+def _device_id(request: ClientRequest) -> DeviceId:
+    device_id = request.path(DeviceId, "deviceId")
+    if "\0" in device_id:
+        raise _no_such_device()
+    return device_id
+
+
+@route("GET", V3 + "/devices", auth=by_access_token)
+async def get_devices(ctx: Context, request: ClientRequest) -> Answer:
+    """All devices of the user. Spec: client-server-api#get_matrixclientv3devices."""
+    async with ctx.db.read() as tx:
+        found = await devices.devices(tx, request.user_id)
+    return {"devices": [_shown(device) for device in found]}
+
+
+@route("GET", V3 + "/devices/{deviceId}", auth=by_access_token)
+async def get_device(ctx: Context, request: ClientRequest) -> Answer:
+    """One device of the user.
+
+    Spec: client-server-api#get_matrixclientv3devicesdeviceid
+    """
+    async with ctx.db.read() as tx:
+        found = await devices.device(tx, request.user_id, _device_id(request))
+    if found is None:
+        raise _no_such_device()
+    return _shown(found)
+
+
+class _Update(msgspec.Struct):
+    display_name: str | None = None
+
+
+@route("PUT", V3 + "/devices/{deviceId}", auth=by_access_token, limit=writes)
+async def update_device(ctx: Context, request: ClientRequest) -> Answer:
+    """Give a device a name.
+
+    Spec: client-server-api#put_matrixclientv3devicesdeviceid
+    """
+    update = request.body(_Update)
+    check_device(None, update.display_name)
+    async with ctx.db.transaction() as tx:
+        found = await devices.rename(
+            tx, request.user_id, _device_id(request), update.display_name
+        )
+    if not found:
+        raise _no_such_device()
+    return {}
+
+
+async def _delete(
+    ctx: Context, request: ClientRequest, auth: object, ids: tuple[DeviceId, ...]
+) -> None:
+    """Delete devices once the user has shown the password."""
+    operation = uia.Uia(
+        "delete_devices",
+        [(uia.PASSWORD,)],
+        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, request.user_id)},
+    )
+    session = await operation.authenticate(ctx.db, auth, request.user_id)
+    await end_sessions(ctx.live, request.user_id, ids)
+    await uia.finish(ctx.db, session)
+
+
+@route("DELETE", V3 + "/devices/{deviceId}", auth=by_access_token, limit=writes)
+async def delete_device(ctx: Context, request: ClientRequest) -> Answer:
+    """Delete a device; its access tokens end.
+
+    Spec: client-server-api#delete_matrixclientv3devicesdeviceid
+    """
+    # Not every client can send a body with DELETE, and at first there is none.
+    auth = request.json_object(empty_ok=True).get("auth")
+    await _delete(ctx, request, auth, (_device_id(request),))
+    return {}
+
+
+class _Deletion(msgspec.Struct):
+    devices: list[str]
+    auth: dict[str, object] | None = None
+
+
+@route("POST", V3 + "/delete_devices", auth=by_access_token, limit=writes)
+async def delete_devices(ctx: Context, request: ClientRequest) -> Answer:
+    """Delete several devices; their access tokens end.
+
+    Spec: client-server-api#post_matrixclientv3delete_devices
+    """
+    deletion = request.body(_Deletion)
+    if len(deletion.devices) > MAX_AT_ONCE:
+        raise errors.invalid_param(f"At most {MAX_AT_ONCE} devices can go at once.")
+    ids = tuple(DeviceId(each) for each in deletion.devices if "\0" not in each)
+    await _delete(ctx, request, deletion.auth, ids)
+    return {}

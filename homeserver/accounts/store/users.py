@@ -1,0 +1,83 @@
+"""The table `users`."""
+
+from dataclasses import dataclass
+
+from federation.ids import UserId
+from homeserver.db.pool import Tx
+from homeserver.db.rows import fetch_one_as
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A local user; without a password hash there is no log-in by password."""
+
+    user_id: UserId
+    password_hash: str | None
+    is_admin: bool
+    is_deactivated: bool
+
+
+async def create_user(
+    tx: Tx, user_id: UserId, password_hash: str | None, *, is_admin: bool = False
+) -> bool:
+    """Make an account; False when there is one of that name already."""
+    made = await tx.fetchval(
+        """
+        INSERT INTO users (user_id, password_hash, admin)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (user_id) DO NOTHING
+        RETURNING true
+        """,
+        user_id,
+        password_hash,
+        is_admin,
+    )
+    return bool(made)
+
+
+async def account(tx: Tx, user_id: str) -> Account | None:
+    """The account of that name."""
+    return await fetch_one_as(
+        tx,
+        Account,
+        """
+        SELECT user_id, password_hash, admin AS is_admin,
+               deactivated AS is_deactivated
+          FROM users
+         WHERE user_id = $1
+        """,
+        user_id,
+    )
+
+
+async def is_taken(tx: Tx, user_id: UserId) -> bool:
+    """Whether there is, or was, such an account."""
+    return bool(await tx.fetchval("SELECT true FROM users WHERE user_id = $1", user_id))
+
+
+async def lock(tx: Tx, user_id: UserId) -> bool:
+    """Let nobody else lock this user until the transaction ends; False: no such user.
+
+    For what is read, checked and written again, such as a profile.
+    """
+    return bool(
+        await tx.fetchval(
+            "SELECT true FROM users WHERE user_id = $1 FOR NO KEY UPDATE", user_id
+        )
+    )
+
+
+async def set_password_hash(
+    tx: Tx, user_id: UserId, password_hash: str, *, instead_of: str | None = None
+) -> None:
+    """Set the hash; with `instead_of` only if it is still that."""
+    await tx.execute(
+        """
+        UPDATE users
+           SET password_hash = $2
+         WHERE user_id = $1 AND ($3::text IS NULL OR password_hash = $3)
+        """,
+        user_id,
+        password_hash,
+        instead_of,
+    )

@@ -1,0 +1,116 @@
+"""Who somebody says they are, and whether their password says so too.
+
+Spec: client-server-api#identifier-types
+"""
+
+from dataclasses import dataclass
+
+from federation.canonical_json import JsonObject
+from federation.errors import Malformed
+from federation.ids import ServerName, UserId, parse_user_id, server_of
+from homeserver import errors
+from homeserver.accounts import passwords
+from homeserver.accounts.store import users
+from homeserver.accounts.store.uia_sessions import UiaSession
+from homeserver.accounts.store.users import Account
+from homeserver.db.pool import Database
+from homeserver.http.limits import Limits, failed_logins
+
+
+def identified_user(body: JsonObject, server_name: ServerName) -> UserId | None:
+    """The local user that the body names; None when it is nobody here.
+
+    Third-party identifiers and phone numbers name nobody, as none are bound yet.
+
+    Raises: M_BAD_JSON, when nothing is named at all.
+    """
+    identifier = body.get("identifier")
+    if identifier is None:
+        # COMPAT(clients of r0.4 and older): `user`, or `medium` and `address`.
+        if "user" not in body and "address" in body:
+            return None
+        return _local_user(body.get("user"), server_name)
+    if not isinstance(identifier, dict):
+        raise errors.bad_json("identifier: a JSON object is needed.")
+    match identifier.get("type"):
+        case "m.id.user":
+            return _local_user(identifier.get("user"), server_name)
+        case str():
+            return None
+        case _:
+            raise errors.bad_json("identifier.type: a string is needed.")
+
+
+def _local_user(name: object, server_name: ServerName) -> UserId | None:
+    if not isinstance(name, str):
+        raise errors.bad_json("The user's name is missing.")
+    given = name if name.startswith("@") else f"@{name}:{server_name}"
+    try:
+        user_id = parse_user_id(given)
+    except Malformed:
+        return None
+    return user_id if server_of(user_id) == server_name else None
+
+
+async def find_account(db: Database, user_id: UserId) -> Account | None:
+    """The account; accounts made here have small letters, whatever people type."""
+    async with db.read() as tx:
+        found = await users.account(tx, user_id)
+        if found is None and user_id.lower() != user_id:
+            found = await users.account(tx, user_id.lower())
+        return found
+
+
+async def verify_password(
+    db: Database, limits: Limits, user_id: UserId | None, password: str
+) -> Account:
+    """The account whose password this is.
+
+    An unknown user takes as long and is answered the same as a wrong password. Wrong
+    passwords count against the account, also when they come from many addresses.
+
+    Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_LIMIT_EXCEEDED.
+    """
+    account = None if user_id is None else await find_account(db, user_id)
+    key = account.user_id if account else ""
+    if key:
+        limits.check(failed_logins, key)
+    verdict = await passwords.check_password(
+        password, account.password_hash if account else None
+    )
+    if account is None or not verdict.fits:
+        if key:
+            limits.spend(failed_logins, key)
+        raise errors.forbidden("User name or password are wrong.")
+    if account.is_deactivated:
+        raise errors.user_deactivated()
+    if verdict.is_outdated:
+        new_hash = await passwords.hash_password(password)
+        async with db.transaction() as tx:
+            await users.set_password_hash(
+                tx, account.user_id, new_hash, instead_of=account.password_hash
+            )
+    return account
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordStage:
+    """The stage m.login.password, for a user who is logged in.
+
+    Spec: client-server-api#password-based
+    """
+
+    db: Database
+    limits: Limits
+    user_id: UserId
+
+    async def __call__(self, auth: JsonObject, _session: UiaSession) -> bool:
+        """Check the password. Raises: M_FORBIDDEN."""
+        password = auth.get("password")
+        if not isinstance(password, str):
+            raise errors.bad_json("auth.password: a string is needed.")
+        named = identified_user(auth, server_of(self.user_id))
+        account = await verify_password(self.db, self.limits, named, password)
+        if account.user_id != self.user_id:
+            raise errors.forbidden("This is the password of another user.")
+        return False

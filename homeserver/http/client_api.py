@@ -1,0 +1,74 @@
+"""Endpoints about the server as such, for clients: versions, capabilities, where."""
+
+from typing import Final
+
+from federation.room_versions import ROOM_VERSIONS
+from homeserver import errors
+from homeserver.context import Context
+from homeserver.http.auth import by_access_token, nobody, optional_access_token
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest, Request
+from homeserver.http.routes import route
+from homeserver.http.well_known import client_discovery
+
+# What clients may take for granted; modules that are not built answer M_UNRECOGNIZED.
+# v1.11 is not said before there is authenticated media, which it makes clients use.
+VERSIONS: Final = (
+    "r0.6.1",
+    "v1.1",
+    "v1.2",
+    "v1.3",
+    "v1.4",
+    "v1.5",
+    "v1.6",
+    "v1.7",
+    "v1.8",
+    "v1.9",
+    "v1.10",
+)
+UNSTABLE_FEATURES: Final[dict[str, bool]] = {}
+
+
+@route("GET", "/_matrix/client/versions", auth=optional_access_token)
+async def get_versions(_ctx: Context, _request: ClientRequest) -> Answer:
+    """The versions of the specification that clients can rely on.
+
+    Spec: client-server-api#get_matrixclientversions
+    """
+    return {"versions": list(VERSIONS), "unstable_features": {**UNSTABLE_FEATURES}}
+
+
+@route("GET", "/_matrix/client/v3/capabilities", auth=by_access_token)
+async def get_capabilities(ctx: Context, _request: ClientRequest) -> Answer:
+    """What this server lets the user do.
+
+    Spec: client-server-api#capabilities-negotiation
+    """
+    return {
+        "capabilities": {
+            "m.change_password": {"enabled": True},
+            "m.room_versions": {
+                "default": ctx.config.default_room_version,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": True},
+            "m.profile_fields": {"enabled": True},
+            "m.forget_forced_upon_leave": {"enabled": False},
+        }
+    }
+
+
+@route("GET", "/.well-known/matrix/client", auth=nobody)
+async def get_wellknown(ctx: Context, _request: Request) -> Answer:
+    """Where clients reach this server.
+
+    Raises: M_NOT_FOUND, when `public_base_url` is not set.
+
+    Spec: client-server-api#getwell-knownmatrixclient
+    """
+    if not ctx.config.public_base_url:
+        raise errors.not_found("This server does not say where it can be reached.")
+    return client_discovery(ctx.config)

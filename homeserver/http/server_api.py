@@ -1,0 +1,42 @@
+"""Endpoints about the server as such, for other servers: discovery, version."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from homeserver import errors
+from homeserver.context import Context
+from homeserver.http.auth import nobody
+from homeserver.http.replies import Answer
+from homeserver.http.requests import Request
+from homeserver.http.routes import route
+from homeserver.http.well_known import delegated_server
+
+NAME: Final = "Hearth"
+
+
+def our_version() -> str:
+    """The version of the distribution that is installed."""
+    try:
+        return version("hearth-homeserver")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@route("GET", "/.well-known/matrix/server", auth=nobody)
+async def get_well_known(ctx: Context, _request: Request) -> Answer:
+    """Where other servers reach this one.
+
+    Raises: M_NOT_FOUND, when they are to come here, to port 8448.
+
+    Spec: server-server-api#getwell-knownmatrixserver
+    """
+    delegated = delegated_server(ctx.config)
+    if delegated is None:
+        raise errors.not_found("This server is where its name says.")
+    return {"m.server": delegated}
+
+
+@route("GET", "/_matrix/federation/v1/version", auth=nobody)
+async def get_version(_ctx: Context, _request: Request) -> Answer:
+    """What this server is. Spec: server-server-api#get_matrixfederationv1version."""
+    return {"server": {"name": NAME, "version": our_version()}}

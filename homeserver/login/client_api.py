@@ -1,0 +1,231 @@
+"""Endpoints of log-in and registration. Spec: client-server-api#legacy-login."""
+
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from federation.canonical_json import JsonObject
+from homeserver import errors
+from homeserver.accounts import passwords, tokens, uia
+from homeserver.accounts.sessions import (
+    Session,
+    check_device,
+    open_session,
+    refresh_session,
+)
+from homeserver.accounts.store import login_tokens, users
+from homeserver.accounts.store.users import Account
+from homeserver.accounts.verify import (
+    PasswordStage,
+    identified_user,
+    verify_password,
+)
+from homeserver.context import Context
+from homeserver.http.auth import by_access_token, nobody
+from homeserver.http.limits import login_tokens as login_token_limit
+from homeserver.http.limits import logins, lookups, registrations
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest, Request
+from homeserver.http.routes import route
+from homeserver.http.well_known import client_discovery
+from homeserver.login.register import (
+    check_available,
+    make_account,
+    new_user_id,
+    registration,
+)
+
+V3: Final = "/_matrix/client/v3"
+# As the specification recommends.
+LOGIN_TOKEN_LIFETIME: Final = timedelta(minutes=2)
+
+
+def _logged_in(ctx: Context, session: Session) -> JsonObject:
+    answer: JsonObject = {
+        "user_id": session.user_id,
+        "access_token": session.access_token,
+        "device_id": session.device_id,
+        "home_server": ctx.server_name,
+    }
+    if session.refresh_token is not None:
+        answer["refresh_token"] = session.refresh_token
+    if session.expires_in_ms is not None:
+        answer["expires_in_ms"] = session.expires_in_ms
+    if ctx.config.public_base_url:
+        answer["well_known"] = client_discovery(ctx.config)
+    return answer
+
+
+# ── Log-in ───────────────────────────────────────────────────────────────────────────
+
+
+@route("GET", V3 + "/login", auth=nobody)
+async def get_login_flows(_ctx: Context, _request: Request) -> Answer:
+    """The ways to log in. Spec: client-server-api#get_matrixclientv3login."""
+    return {
+        "flows": [
+            {"type": "m.login.password"},
+            {"type": "m.login.token", "get_login_token": True},
+        ]
+    }
+
+
+class _Login(msgspec.Struct):
+    """What all kinds of log-in have in common; the rest depends on the type."""
+
+    type: str
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    refresh_token: bool | None = None
+
+
+@route("POST", V3 + "/login", auth=nobody, limit=logins)
+async def login(ctx: Context, request: Request) -> Answer:
+    """Log in. Spec: client-server-api#post_matrixclientv3login."""
+    form, body = request.body(_Login), request.json_object()
+    check_device(form.device_id, form.initial_device_display_name)
+    match form.type:
+        case "m.login.password":
+            account = await _login_by_password(ctx, request, body)
+        case "m.login.token":
+            account = await _login_by_token(ctx, body)
+        case _:
+            raise errors.unknown("This server has no such log-in type.")
+    session = await open_session(
+        ctx.live,
+        ctx.clock,
+        account.user_id,
+        device_id=form.device_id,
+        display_name=form.initial_device_display_name,
+        can_refresh=bool(form.refresh_token),
+    )
+    return _logged_in(ctx, session)
+
+
+async def _login_by_password(
+    ctx: Context, request: Request, body: JsonObject
+) -> Account:
+    password = body.get("password")
+    if not isinstance(password, str):
+        raise errors.bad_json("password: a string is needed.")
+    user_id = identified_user(body, ctx.server_name)
+    return await verify_password(ctx.db, request.limits, user_id, password)
+
+
+async def _login_by_token(ctx: Context, body: JsonObject) -> Account:
+    token = body.get("token")
+    if not isinstance(token, str):
+        raise errors.bad_json("token: a string is needed.")
+    async with ctx.db.transaction() as tx:
+        user_id = await login_tokens.take(tx, tokens.hash_of(token))
+        account = await users.account(tx, user_id) if user_id else None
+    if account is None:
+        raise errors.forbidden("The log-in token is not valid any more.")
+    if account.is_deactivated:
+        raise errors.user_deactivated()
+    return account
+
+
+class _TokenRequest(msgspec.Struct):
+    auth: dict[str, object] | None = None
+
+
+@route("POST", "/_matrix/client/v1/login/get_token", auth=by_access_token, since="1.7")
+async def generate_login_token(ctx: Context, request: ClientRequest) -> Answer:
+    """A token with which another client of the same user logs in, once.
+
+    Spec: client-server-api#post_matrixclientv1loginget_token
+    """
+    form = request.body(_TokenRequest, empty_ok=True)
+    operation = uia.Uia(
+        "get_login_token",
+        [(uia.PASSWORD,)],
+        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, request.user_id)},
+    )
+    session = await operation.authenticate(ctx.db, form.auth, request.user_id)
+    request.spend(login_token_limit, request.user_id)
+    await uia.finish(ctx.db, session)
+    token = tokens.new_token(tokens.LOGIN)
+    async with ctx.db.transaction() as tx:
+        await login_tokens.add(
+            tx, tokens.hash_of(token), request.user_id, LOGIN_TOKEN_LIFETIME
+        )
+    return {
+        "login_token": token,
+        "expires_in_ms": int(LOGIN_TOKEN_LIFETIME.total_seconds() * 1000),
+    }
+
+
+class _Refresh(msgspec.Struct):
+    refresh_token: str
+
+
+@route("POST", V3 + "/refresh", auth=nobody, limit=logins, since="1.3")
+async def refresh(ctx: Context, request: Request) -> Answer:
+    """A new access token for a refresh token.
+
+    Spec: client-server-api#post_matrixclientv3refresh
+    """
+    form = request.body(_Refresh)
+    session = await refresh_session(ctx.db, ctx.clock, form.refresh_token)
+    return {
+        "access_token": session.access_token,
+        "refresh_token": session.refresh_token,
+        "expires_in_ms": session.expires_in_ms,
+    }
+
+
+# ── Registration ─────────────────────────────────────────────────────────────────────
+
+
+class _Registration(msgspec.Struct):
+    auth: dict[str, object] | None = None
+    username: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    inhibit_login: bool = False
+    refresh_token: bool | None = None
+
+
+@route("POST", V3 + "/register", auth=nobody, limit=registrations)
+async def register(ctx: Context, request: Request) -> Answer:
+    """Make an account. Spec: client-server-api#post_matrixclientv3register."""
+    if request.query_choice("kind", "user", "guest") == "guest":
+        raise errors.forbidden("This server has no guest accounts.")
+    form = request.body(_Registration)
+    operation = registration(ctx.db, ctx.config.registration.mode)
+    user_id = new_user_id(form.username, ctx.server_name)
+    check_device(form.device_id, form.initial_device_display_name)
+    await check_available(ctx.db, user_id)
+    if form.auth is not None and form.password is None:
+        # Before a token is used up. Without a password nobody could ever log in again.
+        raise errors.missing_param("password: choose one.")
+    session = await operation.authenticate(ctx.db, form.auth)
+    password_hash = await passwords.hash_password(form.password or "")
+    await make_account(ctx.db, user_id, password_hash, session=session)
+    if form.inhibit_login:
+        return {"user_id": user_id, "home_server": ctx.server_name}
+    opened = await open_session(
+        ctx.live,
+        ctx.clock,
+        user_id,
+        device_id=form.device_id,
+        display_name=form.initial_device_display_name,
+        can_refresh=bool(form.refresh_token),
+    )
+    answer = _logged_in(ctx, opened)
+    answer.pop("well_known", None)
+    return answer
+
+
+@route("GET", V3 + "/register/available", auth=nobody, limit=lookups)
+async def check_username_availability(ctx: Context, request: Request) -> Answer:
+    """Whether a user name could be registered now.
+
+    Spec: client-server-api#get_matrixclientv3registeravailable
+    """
+    user_id = new_user_id(request.query_required("username"), ctx.server_name)
+    await check_available(ctx.db, user_id)
+    return {"available": True}
