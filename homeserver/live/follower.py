@@ -9,6 +9,7 @@ import contextlib
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -19,7 +20,7 @@ from homeserver.events import store
 from homeserver.live import loading
 from homeserver.live.changes import Change, Kind
 from homeserver.live.loading import ChangeRow
-from homeserver.live.room import RoomDelta
+from homeserver.live.room import Room, RoomDelta
 from homeserver.live.view import Applied, View
 from homeserver.state.states import States
 
@@ -43,6 +44,8 @@ class Follower:
         self._told = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         view.reach = self._reach
+        view.still = self._lock
+        view.complete = self._complete
 
     async def start(self) -> None:
         """Take the present position and begin to follow."""
@@ -80,6 +83,12 @@ class Follower:
     async def _reach(self, position: int) -> None:
         if self._view.position < position:
             await self.pull()
+
+    async def _complete(self, room: Room, delta: RoomDelta) -> RoomDelta:
+        """The delta with what it changed in the room's state."""
+        diff = await self._states.diff(room.head.state_root, delta.head.state_root)
+        changed = {key: after for key, (_, after) in diff.items()}
+        return replace(delta, state=changed, is_partial=False)
 
     async def _pull(self) -> None:
         since = self._view.position
@@ -145,25 +154,20 @@ class Follower:
         deltas = []
         for row in await loading.read_room_rows(tx, list(by_room)):
             changes = by_room[row.nid]
-            room = self._view.loaded_room(row.nid)
-            changed = {}
-            if room is not None:
-                diff = await self._states.diff(
-                    room.head.state_root, row.head.state_root
-                )
-                changed = {key: after for key, (_, after) in diff.items()}
-            deltas.append(
-                RoomDelta(
-                    room_nid=row.nid,
-                    first=changes[0].position,
-                    last=changes[-1].position,
-                    events=[events[c.ref] for c in changes if c.ref in events],
-                    head=row.head,
-                    state=changed,
-                    members=members.get(row.nid, {}),
-                    is_partial=room is None,
-                )
+            delta = RoomDelta(
+                room_nid=row.nid,
+                first=changes[0].position,
+                last=changes[-1].position,
+                events=[events[c.ref] for c in changes if c.ref in events],
+                head=row.head,
+                state={},
+                members=members.get(row.nid, {}),
+                is_partial=True,
             )
+            room = self._view.loaded_room(row.nid)
+            if room is not None:
+                delta = await self._complete(room, delta)
+            deltas.append(delta)
         return deltas
 
     # ── Between processes ────────────────────────────────────────────────────────

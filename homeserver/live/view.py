@@ -8,7 +8,7 @@ be dropped and loaded again, and everything is bounded.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -59,7 +59,11 @@ class View:
         self._listeners: dict[Kind, list[Listener]] = {}
         self._room_listeners: list[RoomListener] = []
         self._reset_listeners: list[Callable[[], None]] = []
+        # The follower's part: catch up to a position; stand still while this is held;
+        # find what state a partial delta left.
         self.reach: Callable[[int], Awaitable[None]]
+        self.still: asyncio.Lock
+        self.complete: Callable[[Room, RoomDelta], Awaitable[RoomDelta]]
 
     def on_change(self, kind: Kind, listener: Listener) -> None:
         """Call `listener(position, change)` for each change of that kind."""
@@ -288,9 +292,6 @@ class View:
         rooms: dict[int, Room] = {}
         try:
             rooms = await self._read_rooms(nids)
-            for nid, room in rooms.items():
-                self._rooms.put(nid, room)
-                self._held_rooms[nid] = room
         finally:
             for nid, future in futures.items():
                 del self._loading_rooms[nid]
@@ -298,31 +299,33 @@ class View:
         return rooms
 
     async def _read_rooms(self, nids: list[int]) -> dict[int, Room]:
-        for _ in range(_LOAD_TRIES):
-            loaded, position = await self._load(
-                lambda tx, position: loading.read_rooms(
-                    tx, nids, position, self._keys, self.our_name
-                )
+        loaded, position = await self._load(
+            lambda tx, position: loading.read_rooms(
+                tx, nids, position, self._keys, self.our_name
             )
-            rooms = {room.nid: room for room in loaded}
-            if self._replay(position, rooms):
-                return rooms
-        raise TimeoutError("the rooms move faster than they can be loaded")
+        )
+        rooms = {room.nid: room for room in loaded}
+        # Stand still, so that no partial delta is on its way to a room that is kept.
+        async with self.still:
+            for delta in self._missed(position, rooms):
+                room = rooms[delta.room_nid]
+                if delta.is_partial:
+                    delta = await self.complete(room, delta)  # noqa: PLW2901
+                room.apply(delta)
+            for nid, room in rooms.items():
+                self._rooms.put(nid, room)
+                self._held_rooms[nid] = room
+        return rooms
 
-    def _replay(self, position: int, rooms: dict[int, Room]) -> bool:
-        """Apply what came after the snapshot; False when that is not fully known."""
-        if self.position == position:
-            return True
-        for item in self._log:
-            if isinstance(item, RoomDelta) and item.last > position:
-                room = rooms.get(item.room_nid)
-                if room is not None:
-                    if item.is_partial:
-                        return False
-                    room.apply(item)
-            elif not isinstance(item, RoomDelta) and item[0] > position:
-                _replay_membership(rooms, *item)
-        return True
+    def _missed(self, position: int, rooms: Mapping[int, Room]) -> list[RoomDelta]:
+        """What happened to those rooms after the snapshot."""
+        return [
+            item
+            for item in self._log
+            if isinstance(item, RoomDelta)
+            and item.last > position
+            and item.room_nid in rooms
+        ]
 
     async def user(self, user_id: UserId) -> User:
         """A local user; one who does not exist has no rooms."""
