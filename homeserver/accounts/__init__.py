@@ -1,7 +1,7 @@
 """Accounts: who may log in, with what, and what they keep here for themselves.
 
 Tables: users, devices, access_tokens, refresh_tokens, registration_tokens,
-uia_sessions, account_data, filters.
+uia_sessions, account_data, filters, profiles.
 Positions: account data (ACCOUNT_DATA); devices and tokens that go away (TOKENS).
 
 - `passwords` hashes and checks passwords, in threads; `tokens` makes the secrets that

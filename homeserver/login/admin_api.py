@@ -9,7 +9,8 @@ import msgspec
 
 from homeserver import errors
 from homeserver.accounts import passwords
-from homeserver.accounts.sessions import open_session
+from homeserver.accounts.sessions import MAX_DISPLAY_NAME, open_session
+from homeserver.accounts.store import profiles
 from homeserver.context import Context
 from homeserver.http.auth import nobody
 from homeserver.http.limits import registrations
@@ -56,6 +57,10 @@ async def register_with_shared_secret(ctx: Context, request: Request) -> Answer:
     """
     secret = _secret(ctx)
     form = request.body(_Registration)
+    if form.displayname is not None and len(form.displayname) > MAX_DISPLAY_NAME:
+        raise errors.invalid_param(
+            f"displayname: at most {MAX_DISPLAY_NAME} characters are taken."
+        )
     check_nonce(form.nonce, secret, ctx.clock)
     try:
         check_mac(
@@ -73,6 +78,9 @@ async def register_with_shared_secret(ctx: Context, request: Request) -> Answer:
     user_id = new_user_id(form.username, ctx.server_name)
     password_hash = await passwords.hash_password(form.password)
     await make_account(ctx.db, user_id, password_hash, is_admin=form.admin)
+    if form.displayname:
+        async with ctx.db.transaction() as tx:
+            await profiles.put_field(tx, user_id, "displayname", form.displayname)
     session = await open_session(ctx.live, ctx.clock, user_id)
     return {
         "user_id": user_id,
