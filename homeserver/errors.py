@@ -299,6 +299,11 @@ def incompatible_room_version(version: str) -> MatrixError:
     )
 
 
+def server_not_trusted(message: str) -> MatrixError:
+    """The request rests on a third-party server that this server does not trust."""
+    return MatrixError(403, "M_SERVER_NOT_TRUSTED", message)
+
+
 def unable_to_authorise_join(message: str) -> MatrixError:
     """We cannot tell whether a restricted room's conditions are met."""
     return MatrixError(400, "M_UNABLE_TO_AUTHORISE_JOIN", message)

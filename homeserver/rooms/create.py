@@ -4,7 +4,7 @@ Spec: client-server-api#creation
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from federation import signatures
@@ -31,8 +31,15 @@ class NewRoom:
     events: Sequence[NewEvent]
 
 
-async def make_room(ctx: Context, new: NewRoom) -> tuple[Room, list[StoredEvent]]:
+async def make_room(
+    ctx: Context,
+    new: NewRoom,
+    on_ready: Callable[[Room], Awaitable[None]] | None = None,
+) -> tuple[Room, list[StoredEvent]]:
     """Make a room with all its first events, durable and in the view.
+
+    `on_ready` is called when all events are allowed and none is written: the moment
+    for what the room needs beside them. When it raises there will be no room.
 
     Raises: Rejected when the rules refuse one of them, TooLarge.
     """
@@ -52,6 +59,8 @@ async def make_room(ctx: Context, new: NewRoom) -> tuple[Room, list[StoredEvent]
         stored = [await builder.add(create)]
         for event in new.events:
             stored.append(await builder.add(event))  # noqa: PERF401 - in order
+        if on_ready is not None:
+            await on_ready(room)
         step = builder.submit()
     await step.future
     return room, stored

@@ -1,0 +1,193 @@
+"""The endpoints that read a room's history."""
+
+from typing import Final
+
+from federation import canonical_json
+from federation.errors import Malformed
+from federation.ids import EventId, RoomId
+from homeserver import errors
+from homeserver.context import Context
+from homeserver.errors import MatrixError
+from homeserver.events.client_format import Sight
+from homeserver.events.filters import RoomEventFilter, parse_room_event_filter
+from homeserver.events.stored import StoredEvent
+from homeserver.http.auth import by_access_token
+from homeserver.http.limits import lookups
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest
+from homeserver.http.routes import route
+from homeserver.rooms import history
+from homeserver.rooms.access import Access, access
+from homeserver.rooms.client_api import ROOM, Shown, spliced
+from homeserver.rooms.history import DEFAULT_LIMIT, MAX_LIMIT, Range
+from homeserver.rooms.timeline import Point, parse_point
+from homeserver.rooms.viewing import visible
+
+# How many events near a time are looked at for one that the user may see.
+_NEAR: Final = 50
+_NEAR_PAGES: Final = 4
+
+
+def _point(request: ClientRequest, name: str) -> Point | None:
+    token = request.query_str(name)
+    if token is None:
+        return None
+    try:
+        return parse_point(token)
+    except Malformed as error:
+        raise errors.invalid_param(f"{name}: {error}.") from None
+
+
+def _filter(request: ClientRequest) -> RoomEventFilter:
+    text = request.query_str("filter")
+    if text is None:
+        return RoomEventFilter()
+    try:
+        given = canonical_json.parse_object(text)
+        canonical_json.check(given, strict=False)
+        return parse_room_event_filter(given)
+    except Malformed as error:
+        raise errors.invalid_param(f"filter: {error}.") from None
+
+
+def _limit(request: ClientRequest, wanted: RoomEventFilter) -> int:
+    default = DEFAULT_LIMIT if wanted.limit is None else wanted.limit
+    return request.query_int("limit", min(default, MAX_LIMIT), at_most=MAX_LIMIT)
+
+
+@route("GET", f"{ROOM}/messages", auth=by_access_token)
+async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
+    """A page of the room's history. Raises: M_FORBIDDEN, M_INVALID_PARAM.
+
+    Spec: client-server-api#get_matrixclientv3roomsroomidmessages
+    """
+    room_id = request.path(RoomId, "roomId")
+    request.query_required("dir")
+    backwards = request.query_choice("dir", "b", "f") == "b"
+    wanted = _filter(request)
+    limit = _limit(request, wanted)
+    start, stop = _point(request, "from"), _point(request, "to")
+    may = await access(ctx.live, room_id, request.user_id)
+    if start is None:
+        ends = history.newest_point if backwards else history.oldest_point
+        start = ends(ctx.live, may)
+    start = history.bounded(start, may)
+
+    def keeps(event: StoredEvent) -> bool:
+        return wanted.keeps_event(event.shown)
+
+    where = Range(start, backwards, stop)
+    page = await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
+    shown = Shown(ctx, request)
+    answer: dict[str, object] = {
+        "start": request.query_str("from") or str(start),
+        "chunk": shown.all(page.sights),
+    }
+    if page.end is not None:
+        answer["end"] = str(page.end)
+    if wanted.lazy_load_members and page.sights:
+        newest_event = page.sights[0 if backwards else -1].event
+        root = newest_event.state_after or 0
+        members = await history.members_for(ctx.live, root, page.sights)
+        answer["state"] = shown.all(members)
+    return spliced(answer)
+
+
+@route("GET", f"{ROOM}/event/{{eventId}}", auth=by_access_token)
+async def get_one_room_event(ctx: Context, request: ClientRequest) -> Answer:
+    """One event. Raises: M_NOT_FOUND, also when the user may not see it.
+
+    Spec: client-server-api#get_matrixclientv3roomsroomideventeventid
+    """
+    room_id = request.path(RoomId, "roomId")
+    event_id = request.path(EventId, "eventId")
+    try:
+        may = await access(ctx.live, room_id, request.user_id)
+    except MatrixError:
+        raise _no_such_event() from None
+    sight = await _sight(ctx, may, event_id)
+    return spliced(Shown(ctx, request).one(sight))
+
+
+def _no_such_event() -> MatrixError:
+    return errors.not_found("There is no such event, or you may not see it.")
+
+
+async def _sight(ctx: Context, may: Access, event_id: EventId) -> Sight:
+    """An event of the room as the reader may see it. Raises: M_NOT_FOUND."""
+    event = await ctx.live.events.by_id(event_id)
+    if event is None or event.room_nid != may.room.nid:
+        raise _no_such_event()
+    sights = await visible(ctx.live, may.reader, (event,))
+    if not sights:
+        raise _no_such_event()
+    return sights[0]
+
+
+@route("GET", f"{ROOM}/context/{{eventId}}", auth=by_access_token)
+async def get_event_context(ctx: Context, request: ClientRequest) -> Answer:
+    """What was said around an event. Raises: M_FORBIDDEN, M_NOT_FOUND.
+
+    Spec: client-server-api#get_matrixclientv3roomsroomidcontexteventid
+    """
+    room_id = request.path(RoomId, "roomId")
+    event_id = request.path(EventId, "eventId")
+    wanted = _filter(request)
+    limit = _limit(request, wanted)
+    may = await access(ctx.live, room_id, request.user_id)
+    sight = await _sight(ctx, may, event_id)
+    around = await history.read_surroundings(
+        ctx.db, ctx.live, may, sight, wanted, limit
+    )
+    shown = Shown(ctx, request)
+    return spliced(
+        {
+            "start": str(around.start),
+            "end": str(around.end),
+            "events_before": shown.all(around.events_before),
+            "event": shown.one(sight),
+            "events_after": shown.all(around.events_after),
+            "state": shown.all(around.state),
+        }
+    )
+
+
+@route(
+    "GET",
+    "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event",
+    auth=by_access_token,
+    limit=lookups,
+    since="1.6",
+)
+async def get_event_by_timestamp(ctx: Context, request: ClientRequest) -> Answer:
+    """The event closest to a time. Raises: M_FORBIDDEN, M_NOT_FOUND.
+
+    Spec: client-server-api#get_matrixclientv1roomsroomidtimestamp_to_event
+    """
+    room_id = request.path(RoomId, "roomId")
+    request.query_required("ts")
+    ts = request.query_int("ts", 0, minimum=-(2**53))
+    request.query_required("dir")
+    backwards = request.query_choice("dir", "f", "b") == "b"
+    may = await access(ctx.live, room_id, request.user_id)
+    for page in range(_NEAR_PAGES):
+        async with ctx.db.read() as tx:
+            nids = await history.read_near_time(
+                tx,
+                may.room.nid,
+                ts,
+                backwards=backwards,
+                limit=_NEAR,
+                skip=page * _NEAR,
+            )
+        events = await ctx.live.events.by_nids(nids)
+        sights = await visible(ctx.live, may.reader, list(events.values()))
+        if sights:
+            found = sights[0].event
+            return {
+                "event_id": found.event_id,
+                "origin_server_ts": found.pdu.origin_server_ts,
+            }
+        if len(nids) < _NEAR:
+            break
+    raise errors.not_found("There is no event on that side of this time.")
