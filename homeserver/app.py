@@ -4,7 +4,6 @@ Every endpoint module, everything that follows from a stored event, and every ta
 process is named here.
 """
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
@@ -13,12 +12,15 @@ from typing import Final, Self
 from federation.wire.client import WireClient
 from federation.wire.options import WireOptions
 from homeserver import signing_key
-from homeserver.accounts import authentication
+from homeserver.accounts.authentication import Authentication
+from homeserver.accounts.client_api import account_data, devices, filters, session
 from homeserver.bounded import LruCache
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.http import client_api as http_client_api
+from homeserver.http import server_api as http_server_api
 from homeserver.http.addresses import Proxies
 from homeserver.http.auth import Authenticators
 from homeserver.http.dispatch import Hall
@@ -28,10 +30,31 @@ from homeserver.http.routes import collect
 from homeserver.http.server import Address, Listeners
 from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
+from homeserver.login import admin_api as login_admin_api
+from homeserver.login import client_api as login_client_api
+from homeserver.rooms import client_api as rooms_client_api
+from homeserver.rooms import create_api, history_api, membership_api
+from homeserver.server_keys import server_api as server_keys_server_api
+from homeserver.server_keys.authenticate import authenticate_server
 from homeserver.sync import client_api as sync_client_api
 
 # Modules whose functions answer requests.
-ENDPOINTS: Final[Sequence[ModuleType]] = (sync_client_api,)
+ENDPOINTS: Final[Sequence[ModuleType]] = (
+    http_client_api,
+    http_server_api,
+    server_keys_server_api,
+    session,
+    devices,
+    account_data,
+    filters,
+    login_client_api,
+    login_admin_api,
+    create_api,
+    membership_api,
+    rooms_client_api,
+    history_api,
+    sync_client_api,
+)
 
 # What must happen with each stored event, inside the transaction that stores it.
 AFTER_PERSIST: Final[Sequence[Consequence]] = ()
@@ -89,17 +112,20 @@ class Server:
             clock=Clock(),
             known_keys=LruCache(_KNOWN_KEYS),
         )
-        for service in SERVICES:
-            await stack.enter_async_context(service(ctx))
-        await self._listen(ctx)
+        authentication = Authentication(db, live, ctx.clock)
+        authentication.start()
+        stack.push_async_callback(authentication.stop)
+        await self._listen(ctx, authentication)
 
-    async def _listen(self, ctx: Context) -> None:
+    async def _listen(self, ctx: Context, authentication: Authentication) -> None:
         config = self._config
         gate = Gate()
         gate.on_drain(ctx.live.stop_waiting)
         hall = Hall(
             context=ctx,
-            authenticators=AUTHENTICATORS,
+            authenticators=Authenticators(
+                access_token=authentication.authenticate, server=authenticate_server
+            ),
             limits=Limits(ctx.clock.monotonic, enabled=config.limits.enabled),
             gate=gate,
             proxies=Proxies(config.limits.trusted_proxies),

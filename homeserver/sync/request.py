@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from federation.canonical_json import JsonObject
+from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.pool import Database
 from homeserver.events.client_format import Sight, Viewer, render
@@ -46,13 +47,13 @@ class Sources:
 
     db: Database
     live: Live
-    now_ms: int
+    clock: Clock
     sent: SentMembers
 
     @classmethod
     def of(cls, ctx: Context, sent: SentMembers) -> "Sources":
         """The sources of one request."""
-        return cls(ctx.db, ctx.live, ctx.clock.ms(), sent)
+        return cls(ctx.db, ctx.live, ctx.clock, sent)
 
 
 def renderer(request: SyncRequest, now_ms: int) -> Callable[[Sight], Rendered]:

@@ -162,7 +162,7 @@ async def _joined_sections(
     upto: int,
     extras: Extras,
 ) -> AsyncIterator[tuple[Room, JsonObject]]:
-    write = renderer(request, sources.now_ms)
+    write = renderer(request, sources.clock.ms())
     async for room in _rooms(sources, members):
         if not request.filter.room.keeps_room(room.room_id):
             continue
@@ -212,7 +212,7 @@ async def _other_rooms(
         if sections:
             answer[name] = sections
     left: dict[str, JsonValue] = {}
-    write = renderer(request, sources.now_ms)
+    write = renderer(request, sources.clock.ms())
     async for room in _rooms(sources, moved.left):
         if keeps(room.room_id):
             member = moved.left[room.nid]
