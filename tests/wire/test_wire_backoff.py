@@ -164,6 +164,15 @@ class TestRequests:
         (state,) = client.backoff.export()
         assert state.failures == 1
 
+    async def test_who_waited_behind_a_failure_fails_at_once(self, wire: Wire) -> None:
+        wire.resolver.hosts["a.test"] = [NOWHERE]
+        client = wire.client(max_requests_per_server=1)
+        results = await asyncio.gather(
+            *(ask(client, "a.test:1") for _ in range(5)), return_exceptions=True
+        )
+        assert [each.retry_at is not None for each in results] == [False] + [True] * 4
+        assert wire.resolver.asked == ["a.test"]
+
     @pytest.mark.parametrize(
         ("handler", "error", "lives"),
         [

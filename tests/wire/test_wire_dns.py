@@ -1,9 +1,13 @@
 """DNS: SRV records in their order, and c-ares against a name server of ours."""
 
+import asyncio
+
 import pytest
 from wire_support import NameServer, Wire, ask
 
-from federation.wire.dns import Service, SystemResolver, in_order
+from federation.wire import discovery
+from federation.wire.dns import Addresses, Service, Services, SystemResolver, in_order
+from federation.wire.errors import NotReachable
 
 
 class TestOrderOfSrvRecords:
@@ -77,3 +81,29 @@ class TestSystemResolver:
         dns.add_host("target.test", "127.0.0.1")
         await ask(wire.client(resolver=resolver), "a.test")
         assert remote.seen[0].host == "a.test"
+
+
+class TestNameServersThatHang:
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch) -> None:
+        monkeypatch.setattr(discovery, "DNS_SECONDS", 0.1)
+
+    async def test_for_srv_are_as_if_there_were_no_record(self, wire: Wire) -> None:
+        async def hang(name: str) -> Services:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        wire.resolver.services = hang
+        remote = await wire.remote("a.test")
+        wire.resolver.hosts["a.test"] = ["127.0.0.1"]
+        await asyncio.wait_for(ask(wire.client(matrix_port=remote.port), "a.test"), 5)
+        assert len(remote.seen) == 1
+
+    async def test_for_addresses_leave_nothing_to_try(self, wire: Wire) -> None:
+        async def hang(host: str) -> Addresses:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        wire.resolver.addresses = hang
+        with pytest.raises(NotReachable, match="time-out"):
+            await asyncio.wait_for(ask(wire.client(), "a.test:1"), 5)

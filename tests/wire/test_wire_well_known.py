@@ -6,6 +6,8 @@ import pytest
 from aiohttp import web
 from wire_support import Remote, Wire, answering, ask, delegating
 
+from federation.wire import well_known
+
 WELL_KNOWN = "/.well-known/matrix/server"
 
 
@@ -170,3 +172,17 @@ class TestWellKnownCache:
         await asyncio.gather(*(ask(self.client, "a.test") for _ in range(10)))
         assert len(self.web.seen) == 1
         assert len(self.remote.seen) == 10
+
+
+async def test_a_web_server_that_hangs_is_given_up(wire: Wire, monkeypatch) -> None:
+    async def hang(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    monkeypatch.setattr(well_known, "TIMEOUT_SECONDS", 0.2)
+    web_server = await wire.remote("a.test", handler=hang)
+    remote = await wire.remote("a.test")
+    wire.resolver.hosts["a.test"] = ["127.0.0.1"]
+    client = wire.client(well_known_port=web_server.port, matrix_port=remote.port)
+    await asyncio.wait_for(ask(client, "a.test"), 5)
+    assert (len(web_server.seen), len(remote.seen)) == (1, 1)
