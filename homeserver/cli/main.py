@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from federation.errors import ProtocolError
-from homeserver.cli import check, config, init, migrate, serve, user
+from homeserver.cli import check, config, demo, init, migrate, serve, user
 from homeserver.cli.console import fail
 from homeserver.cli.user import Refused
 from homeserver.config import ConfigError
@@ -41,6 +41,7 @@ commands.command()(init.init)
 commands.add_typer(user.commands, name="user")
 commands.add_typer(config.commands, name="config")
 commands.command()(migrate.migrate)
+commands.command()(demo.demo)
 commands.command()(check.check)
 
 

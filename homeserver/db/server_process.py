@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,7 @@ class Launcher:
 
     user: OsUser
     watcher: bool = not CAN_FOLLOW_PARENT
+    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
 
     async def start(
         self, program: Sequence[str], output: int, hold: Path | None = None
@@ -66,7 +67,7 @@ class Launcher:
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=ENVIRONMENT,
+                env=self.environment,
                 # Ctrl-C at the terminal is for us; we stop the server when done.
                 start_new_session=True,
             )
@@ -86,7 +87,7 @@ class Launcher:
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=output,
-                env=ENVIRONMENT,
+                env=self.environment,
                 start_new_session=True,
                 pass_fds=(read_end,),
             )
