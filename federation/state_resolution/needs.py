@@ -68,11 +68,15 @@ class Answers(Generic[N, V]):
 
     def ask(self, wanted: Iterable[N]) -> Steps[N, V, None]:
         """Make sure that what exists of these is here."""
-        missing = frozenset(wanted) - self._known.keys() - self._unknown
+        missing = frozenset(
+            one
+            for one in wanted
+            if one not in self._known and one not in self._unknown
+        )
         if missing:
             answer = yield missing
             self._known.update(answer)
-            self._unknown.update(missing - answer.keys())
+            self._unknown.update(one for one in missing if one not in answer)
 
     def get(self, identifier: N) -> V | None:
         """What we were told of it; None when it is unknown everywhere."""

@@ -76,9 +76,10 @@ class Mainline:
 
     def __init__(self, tip: Pdu | None, events: Answers[EventId, Known]) -> None:
         self._events = events
-        self._next = tip
         self._position: dict[EventId, float] = {}
-        self._length = 0
+        self._last = tip  # the oldest fetched so far; None when there is no more
+        if tip is not None:
+            self._position[tip.event_id] = 0
 
     def place(self, event: Pdu) -> Resolving[MainlinePlace]:
         """The place of an event: oldest power levels first, then time, then ID."""
@@ -103,13 +104,14 @@ class Mainline:
 
     def _extend_to(self, event_id: EventId) -> Resolving[None]:
         """Fetch the mainline until the event is on it, or all of it."""
-        while self._next is not None and event_id not in self._position:
-            tip = self._next
-            self._next = None
-            if tip.event_id not in self._position:
-                self._position[tip.event_id] = self._length
-                self._length += 1
-                self._next = yield from self._power_levels_of(tip)
+        length = len(self._position)
+        while self._last is not None and event_id not in self._position:
+            self._last = yield from self._power_levels_of(self._last)
+            if self._last is None or self._last.event_id in self._position:
+                self._last = None
+                return
+            self._position[self._last.event_id] = length
+            length += 1
 
     def _power_levels_of(self, event: Pdu) -> Resolving[Pdu | None]:
         yield from self._events.ask(event.auth_events)

@@ -6,6 +6,7 @@ server's copy: it gets events one by one and judges them on its own.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from federation.auth_rules import auth_keys, check, check_auth_events
 from federation.canonical_json import JsonObject
@@ -17,6 +18,8 @@ from federation.signatures import content_hash
 from federation.state_resolution import Known, resolve_states, run
 
 State = dict[StateKey, EventId]
+K = TypeVar("K")
+V = TypeVar("V")
 
 ALICE = UserId("@alice:a.test")
 BOB = UserId("@bob:b.test")
@@ -33,6 +36,18 @@ NAME: StateKey = ("m.room.name", "")
 
 def member(user: str) -> StateKey:
     return ("m.room.member", user)
+
+
+class Asked(dict[K, V]):
+    """A store that remembers which of its events it was asked for."""
+
+    def __init__(self, events: Mapping[K, V]) -> None:
+        super().__init__(events)
+        self.touched: set[K] = set()
+
+    def __getitem__(self, key: K) -> V:
+        self.touched.add(key)
+        return super().__getitem__(key)
 
 
 def version_of(identifier: str) -> RoomVersion:

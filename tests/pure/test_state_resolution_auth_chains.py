@@ -1,9 +1,10 @@
 """Walks along auth chains give what their definitions say, and touch little."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import pytest
+from fake_rooms import Asked
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,27 +24,6 @@ class Link:
 
 
 Graph = dict[int, Link]
-
-
-class Asked(Mapping[int, Link]):
-    """A graph that counts which of its events were asked for."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.touched: set[int] = set()
-
-    def __getitem__(self, key: int) -> Link:
-        self.touched.add(key)
-        return self.graph[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.graph
-
-    def __iter__(self):
-        return iter(self.graph)
-
-    def __len__(self) -> int:
-        return len(self.graph)
 
 
 # ── the definitions, word for word ──────────────────────────────────────────────────

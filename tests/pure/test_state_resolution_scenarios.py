@@ -17,7 +17,14 @@ from fake_rooms import (
     public_room,
 )
 
-from federation.state_resolution import Known, resolve_states, run
+from federation.state_resolution import (
+    Known,
+    compare,
+    resolve,
+    resolve_states,
+    run,
+    separate,
+)
 
 ALL = pytest.mark.parametrize("version", ["1", "2", "6", "10", "11", "12"])
 SINCE_2 = pytest.mark.parametrize("version", ["2", "6", "10", "11", "12"])
@@ -115,15 +122,28 @@ def test_equals_in_power_are_taken_by_time(version, bob_is_later):
 
 
 @ALL
-def test_a_join_beside_a_new_join_rule(version):
-    """Version 1 lets the evader in, later ones do not."""
+@pytest.mark.parametrize("join_is_later", [True, False])
+def test_a_join_beside_a_new_join_rule(version, join_is_later):
+    """Version 1 lets the evader in, later ones do not, whatever the clocks say."""
     room = public_room(version, {ALICE: 100})
     fork = room.message(ALICE)
     closed = room.rules(ALICE, "invite", after=[fork])
-    join = room.join(EVE, after=[fork])
+    ts = closed.origin_server_ts + (1 if join_is_later else -1)
+    join = room.join(EVE, after=[fork], ts=ts)
     state = room.merged(closed, join)
     assert state[RULES] is closed
     assert state.get(member(EVE)) is (join if version == "1" else None)
+
+
+@SINCE_2
+def test_who_leaves_meanwhile_has_still_done_what_they_did(version):
+    """Leaving of one's own accord is no power event: it waits its turn."""
+    room = public_room(version, {ALICE: 100, BOB: 50})
+    fork = room.message(ALICE)
+    topic = room.topic(BOB, "my last", after=[fork])
+    left = room.leave(BOB, after=[fork])
+    state = room.merged(topic, left)
+    assert (state[TOPIC], state[member(BOB)]) == (topic, left)
 
 
 @SINCE_2
@@ -263,6 +283,26 @@ def test_creators_of_version_12_come_before_everybody():
 
 
 @SINCE_2
+def test_an_auth_chain_that_leaves_the_conflict_and_comes_back_counts(version):
+    """ "Enlarge X by adding the events in the auth chain of P which also belong to the
+    full conflicted set": the new join rule's chain leads to Bob's join, by way of
+    power levels that are not in conflict. So the join is tried before the rule.
+    """
+    room = public_room(version, {ALICE: 100})
+    join = room.join(BOB)
+    room.levels(ALICE, {ALICE: 100, BOB: 50})
+    room.levels(BOB, {ALICE: 100, BOB: 50, CAROL: 10})
+    room.levels(ALICE, {ALICE: 100, BOB: 50, CAROL: 0})
+    room.join(CAROL)
+    before = room.current()
+    closed = room.rules(ALICE, "invite")
+    without = {key: one for key, one in before.items() if key != member(BOB)}
+    state = room.resolve([room.current(), without])
+    assert state[RULES] == closed.event_id
+    assert state[member(BOB)] == join.event_id
+
+
+@SINCE_2
 @pytest.mark.parametrize("rejected", [True, False])
 def test_an_auth_event_stands_in_for_the_state_unless_rejected(version, rejected):
     """No state has Bob's join any more; only events of his still cite it."""
@@ -301,3 +341,22 @@ def test_events_that_nobody_knows_are_passed_over(version):
     assert run(resolve_states(room.version, states), known)[TOPIC] == left.event_id
     del known[left.event_id]
     assert TOPIC not in run(resolve_states(room.version, states), known)
+
+
+@SINCE_2
+def test_the_rest_of_the_state_may_be_looked_up_in_any_of_the_states(version):
+    room = public_room(version, {ALICE: 100, BOB: 50, CAROL: 0})
+    fork = room.message(ALICE)
+    ban = room.ban(ALICE, BOB, after=[fork])
+    room.ban(BOB, CAROL, after=[fork])
+    topic = room.topic(BOB, "evaded", after=[fork])
+    states = [room.after[one.event_id] for one in (ban, topic)]
+    unconflicted, conflicted = separate(states)
+    sides = [[s[key] for key in conflicted if key in s] for s in states]
+    sets = run(compare(room.version, sides, unconflicted.values()), room.events)
+    for lookup in (unconflicted.get, states[0].get, states[1].get):
+        winners = run(
+            resolve(room.version, lookup, conflicted, sets.difference, sets.subgraph),
+            room.events,
+        )
+        assert winners == {member(BOB): ban.event_id, TOPIC: None}
