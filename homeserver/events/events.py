@@ -42,6 +42,7 @@ class Events:
         """Read this event anew next time: its row changed."""
         self._changes += 1
         self._by_nid.pop(nid)
+        self._auth_nids.pop(nid)
 
     def discard(self, event: StoredEvent) -> None:
         """Forget an event that was kept and then could not be stored."""

@@ -206,7 +206,8 @@ async def judge_outlier(tx: Tx, event: StoredEvent) -> None:
     await tx.execute(
         """
         UPDATE events
-           SET state_before = $2, state_after = $3, rejected = $4, soft_failed = $5
+           SET state_before = $2, state_after = $3, rejected = $4, soft_failed = $5,
+               auth_nids = $6
          WHERE event_nid = $1 AND position IS NULL
         """,
         event.nid,
@@ -214,6 +215,7 @@ async def judge_outlier(tx: Tx, event: StoredEvent) -> None:
         event.state_after,
         None if event.rejected is None else to_text(event.rejected),
         event.soft_failed,
+        event.auth_nids,
     )
 
 

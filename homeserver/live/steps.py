@@ -132,7 +132,8 @@ WITH seq AS (
     ON CONFLICT (event_nid) DO UPDATE
        SET position = EXCLUDED.position, state_before = EXCLUDED.state_before,
            state_after = EXCLUDED.state_after, room_state = EXCLUDED.room_state,
-           prev_nids = EXCLUDED.prev_nids, rejected = NULL, soft_failed = false
+           prev_nids = EXCLUDED.prev_nids, auth_nids = EXCLUDED.auth_nids,
+           outgoing = EXCLUDED.outgoing, rejected = NULL, soft_failed = false
      WHERE events.position IS NULL
 ), json AS (
     INSERT INTO event_json (event_nid, json)

@@ -7,10 +7,12 @@ the caller brings the state before it (`missing`).
 Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import asyncpg
 import structlog
 
 from federation import auth_rules
@@ -88,28 +90,37 @@ async def accept(
     Raises: LacksEvents; Conflict when other processes keep writing to the room.
     """
     for attempt in range(_TRIES):
-        async with live.retrying(room, attempt):
-            async with live.writers.hold(room) as writer:
-                outcome, event, step = await _accept(db, live, writer, incoming)
+        with contextlib.suppress(Conflict):
+            async with live.retrying(room, attempt):
+                async with live.writers.hold(room) as writer:
+                    outcome, event, step = await _accept(db, live, writer, incoming)
+                    if step is not None:
+                        step.is_alone = attempt > 1
+                        writer.submit(step)
                 if step is not None:
-                    step.is_alone = attempt > 1
-                    writer.submit(step)
-            if step is None or await _is_committed(live, step):
+                    await _committed(live, step)
                 return outcome, event
     raise Conflict
 
 
-async def _is_committed(live: Live, step: Step) -> bool:
-    """Wait for the commit; False when another process was first."""
+async def _committed(live: Live, step: Step) -> None:
+    """Wait for the commit. Raises: Conflict, when another process was first."""
     try:
         await step.future
     except BaseException as error:
         for event in step.events:
             live.events.discard(event)
-        if not isinstance(error, Conflict):
-            raise
-        return False
-    return True
+        if _is_known_meanwhile(error):
+            raise Conflict from error
+        raise
+
+
+def _is_known_meanwhile(error: BaseException) -> bool:
+    """Whether the event was stored under another number while it was judged."""
+    return (
+        isinstance(error, asyncpg.UniqueViolationError)
+        and error.constraint_name == "events_event_id_key"
+    )
 
 
 async def _accept(
@@ -273,6 +284,9 @@ async def _store_aside(db: Database, live: Live, judged: _Judged) -> None:
             await store.judge_outlier(tx, event)
         else:
             await store.insert_events(tx, (event,), key_nids)
+        nids = await store.read_nids(tx, (event.event_id,))
+        if nids[event.event_id] != event.nid:
+            raise Conflict  # another process has stored it meanwhile
     live.events.put(event)
 
 
