@@ -7,6 +7,7 @@ Spec: client-server-api#room-event-format
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
@@ -15,6 +16,17 @@ from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import UserId
 from federation.pdu import Pdu
 from homeserver.events.stored import StoredEvent
+
+# What someone outside may be shown of a room. Spec: client-server-api#stripped-state
+STRIPPED_KEYS: Final = (
+    ("m.room.create", ""),
+    ("m.room.name", ""),
+    ("m.room.avatar", ""),
+    ("m.room.topic", ""),
+    ("m.room.join_rules", ""),
+    ("m.room.canonical_alias", ""),
+    ("m.room.encryption", ""),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +80,23 @@ def render(
     sight: Sight, viewer: Viewer, now_ms: int, *, with_room_id: bool = True
 ) -> orjson.Fragment:
     """The event for this reader, as JSON to splice into an answer."""
+    return orjson.Fragment(render_bytes(sight, viewer, now_ms, with_room_id))
+
+
+def render_bytes(
+    sight: Sight,
+    viewer: Viewer,
+    now_ms: int,
+    with_room_id: bool,  # noqa: FBT001 - what `render` was told
+) -> bytes:
+    """The event for this reader as JSON."""
     event = sight.event
     parts = [_shared_json(event)]
     if with_room_id:
         parts += (b',"room_id":', orjson.dumps(event.pdu.room_id))
     parts += (b',"unsigned":', canonical_json.encode(_unsigned(sight, viewer, now_ms)))
     parts.append(b"}")
-    return orjson.Fragment(b"".join(parts))
+    return b"".join(parts)
 
 
 def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:

@@ -4,15 +4,12 @@ import asyncio
 from typing import Final
 from weakref import WeakKeyDictionary
 
-import orjson
-
 from federation.canonical_json import JsonObject
 from federation.errors import Malformed
-from federation.ids import UserId
 from homeserver import errors
+from homeserver.accounts.filters import find_filter
 from homeserver.context import Context
 from homeserver.events.client_format import Viewer
-from homeserver.events.filters import Filter, parse_filter
 from homeserver.http.auth import by_access_token
 from homeserver.http.replies import Answer, Stream
 from homeserver.http.requests import ClientRequest
@@ -35,7 +32,7 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     """Tell what moved since a token, or everything without one.
 
     Waits up to `timeout` milliseconds for something to move. Raises: M_INVALID_PARAM
-    for a filter or a token that is none of ours.
+    for a token or a filter that is none of ours; M_BAD_JSON, M_NOT_JSON for a filter.
 
     Spec: client-server-api#get_matrixclientv3sync
     """
@@ -44,7 +41,7 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     wanted = SyncRequest(
         viewer=Viewer(request.user_id, request.device_id),
         since=_since(request),
-        filter=await read_filter(ctx, request.user_id, request.query_str("filter")),
+        filter=await find_filter(ctx.db, request.user_id, request.query_str("filter")),
         full_state=full_state,
         use_state_after=request.query_bool("use_state_after")
         or request.query_bool("org.matrix.msc4222.use_state_after"),
@@ -91,26 +88,3 @@ def _since(request: ClientRequest) -> int | None:
         return parse_point(token).position
     except Malformed as error:
         raise errors.invalid_param(f"since: {error}.") from None
-
-
-async def read_filter(ctx: Context, user_id: UserId, given: str | None) -> Filter:
-    """A filter by its ID or given inline. Raises: M_INVALID_PARAM."""
-    if not given:
-        return Filter()
-    if given.startswith("{"):
-        try:
-            parsed = orjson.loads(given)
-            return parse_filter(parsed)
-        except (Malformed, orjson.JSONDecodeError) as error:
-            raise errors.invalid_param(f"filter: {error}.") from None
-    if not given.isdecimal() or len(given) > 18:
-        raise errors.invalid_param("filter: there is no such filter.")
-    async with ctx.db.read() as tx:
-        stored: str | None = await tx.fetchval(
-            "SELECT filter FROM filters WHERE user_id = $1 AND filter_id = $2",
-            user_id,
-            int(given),
-        )
-    if stored is None:
-        raise errors.invalid_param("filter: there is no such filter.")
-    return parse_filter(orjson.loads(stored))

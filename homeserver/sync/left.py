@@ -10,7 +10,8 @@ import orjson
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.db.pool import Tx
-from homeserver.events.client_format import Sight
+from homeserver.events.client_format import STRIPPED_KEYS, Sight, stripped
+from homeserver.live.live import Live
 from homeserver.live.room import Member, Room
 from homeserver.rooms.viewing import Reader
 from homeserver.sync.request import Rendered, Sources, SyncRequest
@@ -69,6 +70,28 @@ async def left_section(
         request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
         "account_data": {"events": list(account_data)},
     }
+
+
+async def pending_section(
+    live: Live, room: Room, member: Member, given: Sequence[JsonObject]
+) -> list[JsonObject]:
+    """The stripped state of a room that the user is invited to or knocks on.
+
+    `given` came with the invite or knock from another server; a room that is here is
+    shown as it stands. The member event itself is always part of it.
+    """
+    shown = list(given)
+    if not shown:
+        nids = [room.state[key] for key in STRIPPED_KEYS if key in room.state]
+        events = await live.events.by_nids(nids)
+        shown = [stripped(event) for event in events.values()]
+    event = await live.events.by_nid(member.event_nid)
+    if event is not None:
+        own = stripped(event)
+        same = [e for e in shown if e.get("type") == own["type"]]
+        if not any(e.get("state_key") == own["state_key"] for e in same):
+            shown.append(own)
+    return shown
 
 
 async def read_stripped(

@@ -9,7 +9,12 @@ from federation.canonical_json import JsonObject
 from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.pool import Database
-from homeserver.events.client_format import Sight, Viewer, render
+from homeserver.events.client_format import (
+    Sight,
+    Viewer,
+    render,
+    render_bytes,
+)
 from homeserver.events.filters import Filter, pick_fields
 from homeserver.live.live import Live
 from homeserver.sync.lazy import SentMembers
@@ -64,11 +69,8 @@ def renderer(request: SyncRequest, now_ms: int) -> Callable[[Sight], Rendered]:
         return render(sight, viewer, now_ms, with_room_id=False)
 
     def as_fields(sight: Sight) -> Rendered:
-        shown = orjson.loads(as_written(sight).contents)
+        shown = orjson.loads(render_bytes(sight, viewer, now_ms, with_room_id=False))
         return pick_fields(shown, wanted.event_fields or ())
-
-    def as_written(sight: Sight) -> orjson.Fragment:
-        return render(sight, viewer, now_ms, with_room_id=False)
 
     def as_federation(sight: Sight) -> Rendered:
         pdu = sight.event.shown

@@ -14,7 +14,7 @@ from homeserver.live.room import Member, Room, User
 from homeserver.rooms.timeline import Point
 from homeserver.sync import ephemeral, own
 from homeserver.sync.joined import Extras, joined_section
-from homeserver.sync.left import left_section, read_stripped
+from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
 
 _ROOMS_AT_ONCE: Final = 50
@@ -207,7 +207,10 @@ async def _other_rooms(
         sections: dict[str, JsonValue] = {}
         async for room in _rooms(sources, members):
             if keeps(room.room_id):
-                events: list[JsonValue] = list(stripped.get(room.nid, ()))
+                shown = await pending_section(
+                    sources.live, room, members[room.nid], stripped.get(room.nid, ())
+                )
+                events: list[JsonValue] = list(shown)
                 sections[room.room_id] = {f"{name}_state": {"events": events}}
         if sections:
             answer[name] = sections
