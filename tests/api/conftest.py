@@ -32,6 +32,16 @@ async def hearth(
 
 
 @pytest.fixture
+async def another_process(
+    hearth: Running, postgres: EmbeddedPostgres
+) -> AsyncIterator[Running]:
+    """A second process of the same server, as far as one test process can have it."""
+    config = hearth.ctx.config
+    async with running(config, dsn_of(postgres, _DATABASE)) as server:
+        yield server
+
+
+@pytest.fixture
 async def another(
     new_dsn: Callable[[], Awaitable[str]], tmp_path: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Running]]]:

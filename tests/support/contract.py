@@ -1,0 +1,72 @@
+"""A hook for aiohttp sessions that holds every reply to the specification."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from tests.support import openapi
+
+# Endpoints that others define.
+BESIDES_THE_SPECIFICATION = ("/_synapse/", "/metrics")
+
+
+class ContractBroken(AssertionError):  # noqa: N818 - reads as what happened
+    """A reply is not what the specification says."""
+
+
+def checking() -> list[aiohttp.TraceConfig]:
+    """What to give a session as `trace_configs`; nothing without the specification."""
+    if not openapi.is_there():
+        return []
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(_note)
+    trace.on_response_chunk_received.append(_check)
+    return [trace]
+
+
+async def _note(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    end: aiohttp.TraceRequestEndParams,
+) -> None:
+    context.response = end.response
+
+
+async def _check(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    received: aiohttp.TraceResponseChunkReceivedParams,
+) -> None:
+    response = getattr(context, "response", None)
+    if response is None or received.method == "OPTIONS":
+        return
+    check_reply(
+        received.method,
+        received.url.raw_path,
+        response.status,
+        response.headers.get("Content-Type", ""),
+        received.chunk,
+    )
+
+
+def check_reply(
+    method: str, raw_path: str, status: int, content_type: str, body: bytes
+) -> None:
+    """Hold one reply to the specification. Raises: ContractBroken."""
+    if raw_path.startswith(BESIDES_THE_SPECIFICATION):
+        return
+    operation = openapi.find(method, raw_path)
+    try:
+        parsed: Any = json.loads(body)
+    except ValueError:
+        raise ContractBroken(f"{method} {raw_path}: {body[:200]!r}") from None
+    if operation is None:
+        if status not in (404, 405):
+            raise ContractBroken(f"{method} {raw_path}: answered {status}")
+        return
+    found = openapi.complaints(operation, status, content_type, parsed)
+    if found:
+        shown = json.dumps(parsed)[:600]
+        raise ContractBroken(f"{method} {raw_path} → {status}: {found}\n{shown}")
