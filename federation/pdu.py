@@ -2,7 +2,7 @@
 
 Whether its signatures, hashes and authorization hold are later questions.
 
-Spec: rooms#event-format, server-server-api#pdus
+Spec: rooms/v12#event-format, server-server-api#pdus
 """
 
 from collections.abc import Mapping

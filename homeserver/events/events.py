@@ -140,7 +140,7 @@ class Events:
     async def auth_chain(self, nids: Iterable[int]) -> set[int]:
         """Everything reachable over auth_events from those events, without them.
 
-        Spec: server-server-api#auth-chain
+        Spec: rooms/v12#definitions
         """
         chain: set[int] = set()
         frontier = set(nids)
