@@ -19,6 +19,8 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.directory import client_api as directory_client_api
+from homeserver.directory import server_api as directory_server_api
 from homeserver.http import client_api as http_client_api
 from homeserver.http import server_api as http_server_api
 from homeserver.http.addresses import Proxies
@@ -32,11 +34,14 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
 from homeserver.sync import client_api as sync_client_api
+from homeserver.typing import client_api as typing_client_api
+from homeserver.typing.tasks import TypingEnder
 
 # Modules whose functions answer requests.
 ENDPOINTS: Final[Sequence[ModuleType]] = (
@@ -53,6 +58,10 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     membership_api,
     rooms_client_api,
     history_api,
+    receipts_client_api,
+    typing_client_api,
+    directory_client_api,
+    directory_server_api,
     sync_client_api,
 )
 
@@ -115,6 +124,9 @@ class Server:
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()
         stack.push_async_callback(authentication.stop)
+        typing_ender = TypingEnder(db, live)
+        typing_ender.start()
+        stack.push_async_callback(typing_ender.stop)
         await self._listen(ctx, authentication)
 
     async def _listen(self, ctx: Context, authentication: Authentication) -> None:
