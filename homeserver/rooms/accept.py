@@ -59,6 +59,9 @@ class Incoming:
     `vouched`: whether the server named by `join_authorised_via_users_server` signed it.
     `outgoing`: whether we are to pass it on to the room's servers: it was handed to us
     as to a resident server.
+    `begins`: the room begins here, or after an absence anew, with this event. It is our
+    user's join through another server: the state before it becomes the room's state and
+    what we knew before counts no more.
     `state_before`: given when prev_events are missing, then `missing` names them.
     """
 
@@ -67,6 +70,7 @@ class Incoming:
     state_before: int | None = None
     missing: tuple[EventId, ...] = ()
     outgoing: bool = False
+    begins: bool = False
 
 
 @dataclass(slots=True)
@@ -163,11 +167,8 @@ async def _judge(
     auth = await live.events.by_ids(pdu.auth_events)
     prev = await live.events.by_ids(pdu.prev_events)
     _check_all_there(incoming, auth, prev)
-    roots = [e.state_after for e in prev.values() if e.state_after is not None]
-    if incoming.state_before is not None:
-        roots.append(incoming.state_before)
-    before = await live.resolver.resolve(room.version, room.nid, roots)
-    create = await _create(live, writer)
+    before = await _state_before(live, room, incoming, prev.values())
+    create = await _create(live, writer, before)
     keys = auth_rules.auth_keys(
         pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
     )
@@ -177,7 +178,7 @@ async def _judge(
         rejected = known.rejected
     rejected = rejected or _refusal(pdu, at_event, create, vouched=incoming.vouched)
     soft_failed = False
-    if rejected is None and before != writer.head.state_root:
+    if rejected is None and before != writer.head.state_root and not incoming.begins:
         nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
         now = await _state_pdus(live, nids)
         soft_failed = _refusal(pdu, now, create, vouched=incoming.vouched) is not None
@@ -195,7 +196,10 @@ async def _judge(
             room_nid=room.nid,
             pdu=pdu,
             position=None,
-            prev_nids=tuple(event.nid for event in prev.values()),
+            # Those that are missing are linked when they arrive.
+            prev_nids=tuple(
+                event.nid for e, event in prev.items() if e not in incoming.missing
+            ),
             auth_nids=tuple(event.nid for event in auth.values()),
             state_before=before,
             state_after=after,
@@ -231,8 +235,21 @@ def _check_all_there(
         raise LacksEvents(lacking_auth, lacking_prev)
 
 
-async def _create(live: Live, writer: RoomWriter) -> Pdu | None:
+async def _state_before(
+    live: Live, room: Room, incoming: Incoming, prev: Iterable[StoredEvent]
+) -> int:
+    if incoming.begins and incoming.state_before is not None:
+        return incoming.state_before
+    roots = [event.state_after for event in prev if event.state_after is not None]
+    if incoming.state_before is not None:
+        roots.append(incoming.state_before)
+    return await live.resolver.resolve(room.version, room.nid, roots)
+
+
+async def _create(live: Live, writer: RoomWriter, before: int) -> Pdu | None:
     nid = writer.state_nid(CREATE)
+    if nid is None:  # the room begins
+        nid = (await live.states.get(before, (CREATE,))).get(CREATE)
     event = None if nid is None else await live.events.by_nid(nid)
     return None if event is None else event.pdu
 
@@ -295,7 +312,9 @@ async def _step(
 ) -> Step:
     """The step that puts the event into the room's timeline."""
     event, room, head = judged.event, writer.room, writer.head
-    extremities = [n for n in head.extremities if n not in event.prev_nids]
+    extremities = [
+        n for n in head.extremities if n not in event.prev_nids and not incoming.begins
+    ]
     if not judged.awaited or not extremities:
         extremities.append(event.nid)
     live.events.put(event)

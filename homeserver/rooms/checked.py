@@ -4,7 +4,7 @@ Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import structlog
@@ -24,9 +24,14 @@ log = structlog.get_logger(__name__)
 
 
 async def check_events(
-    ctx: Context, room_id: RoomId, version: RoomVersion, raws: Sequence[JsonObject]
+    ctx: Context,
+    room_id: RoomId,
+    version: RoomVersion,
+    raws: Sequence[JsonObject],
+    *,
+    known: Container[EventId] = (),
 ) -> dict[EventId, Verified]:
-    """The events that pass, each once; the others are dropped.
+    """The events that pass, each once; the others are dropped, as are the known ones.
 
     For answers to what we asked. References are not counted, as those to backfill
     "MUST NOT be validated on these specific restrictions".
@@ -38,9 +43,11 @@ async def check_events(
             parsed = _parse_all(batch, version)
         else:
             parsed = await asyncio.to_thread(_parse_all, batch, version)
-        pdus.update((p.event_id, p) for p in parsed if p.room_id == room_id)
-    if len(pdus) < len(raws):
-        log.debug("events dropped", room_id=room_id, count=len(raws) - len(pdus))
+        pdus.update(
+            (pdu.event_id, pdu)
+            for pdu in parsed
+            if pdu.room_id == room_id and pdu.event_id not in known
+        )
     verdicts = await verify_all(ctx, list(pdus.values()))
     good: dict[EventId, Verified] = {}
     for event_id, verdict in zip(pdus, verdicts, strict=True):

@@ -72,6 +72,14 @@ async def verify_all(ctx: Context, pdus: Sequence[Pdu]) -> list[Verdict]:
     return [verdict for batch in batches for verdict in batch]
 
 
+async def is_signed_by(ctx: Context, pdu: Pdu, server: ServerName) -> bool:
+    """Whether one more server has signed the event, with a key that may sign it."""
+    at = pdu.origin_server_ts if pdu.version.enforce_key_validity else 0
+    keys = await find_keys(ctx, {server: dict.fromkeys(_key_ids(pdu, server), at)})
+    message = signatures.event_signable_bytes(pdu.json, pdu.version)
+    return _is_signed(pdu, message, server, keys)
+
+
 async def _wanted(
     pdus: Sequence[Pdu], now_ms: int
 ) -> dict[ServerName, dict[KeyId, int]]:

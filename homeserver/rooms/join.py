@@ -1,0 +1,185 @@
+"""Joining a room that this server is not in.
+
+A server in the room hands over the state before the join. Every event of it is checked:
+format, signatures, hash, and the rules by its own auth_events. All of it is stored
+before one small step makes the room visible.
+
+Spec: server-server-api#joining-rooms
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from federation.bodies import JoinedRoom
+from federation.canonical_json import JsonObject
+from federation.errors import BadSignature, Malformed, ProtocolError, Rejected
+from federation.ids import EventId, RoomId, ServerName, UserId
+from federation.pdu import Pdu, parse_pdu
+from federation.room_versions import ROOM_VERSIONS, RoomVersion
+from federation.wire import calls_rooms
+from homeserver.context import Context
+from homeserver.live.room import Room
+from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.build import NewEvent
+from homeserver.rooms.checked import check_events
+from homeserver.rooms.create import insert_room
+from homeserver.rooms.handshake import VOUCHER, Completed, complete, through_any
+from homeserver.rooms.missing import Source, accept_with_what_it_needs
+from homeserver.rooms.outliers import root_of_state, store_outliers
+from homeserver.rooms.send import send_event
+from homeserver.server_keys.verify import Verified, verify
+
+MAX_EVENTS: Final = 500_000
+_FETCH_SECONDS: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+async def remote_join(
+    ctx: Context,
+    user_id: UserId,
+    room_id: RoomId,
+    via: Sequence[ServerName],
+    content: JsonObject,
+) -> None:
+    """Make a user of ours a member of a room, with the help of one of these servers.
+
+    Raises: M_FORBIDDEN and what else those servers say, one error for all of them.
+    """
+    async with ctx.turns.take(("join", room_id)):
+        room = await ctx.live.room(room_id)
+        if room is not None and room.is_joined(user_id):
+            return
+        # Somebody else of ours may have joined while this user waited.
+        if await _join_here(ctx, room, user_id, content):
+            return
+        await through_any(
+            ctx,
+            "join",
+            room_id,
+            via,
+            lambda server: _join_through(ctx, server, room_id, user_id, content),
+        )
+
+
+async def _join_here(
+    ctx: Context, room: Room | None, user_id: UserId, content: JsonObject
+) -> bool:
+    """Join without help, if we are in the room and its rules admit the user."""
+    if room is None or not room.is_resident:
+        return False
+    joins = {**content, "membership": "join"}
+    try:
+        await send_event(
+            ctx, room, NewEvent("m.room.member", user_id, joins, state_key=user_id)
+        )
+    except Rejected:
+        return False
+    return True
+
+
+async def _join_through(
+    ctx: Context,
+    server: ServerName,
+    room_id: RoomId,
+    user_id: UserId,
+    content: JsonObject,
+) -> None:
+    template = await calls_rooms.make_join(
+        ctx.wire, server, room_id, user_id, ROOM_VERSIONS
+    )
+    completed = complete(ctx, template, user_id, "join", content)
+    pdu = completed.pdu
+    joined = await calls_rooms.send_join_v2(
+        ctx.wire, server, room_id, pdu.event_id, pdu.json
+    )
+    signed = await _as_signed(ctx, completed, joined)
+    room = await ctx.live.room(room_id)
+    if room is not None and room.is_resident:
+        # We are in the room, and asked only for a signature.
+        deadline = ctx.clock.monotonic() + _FETCH_SECONDS
+        source = Source(ctx, room, (server,), deadline)
+        outcome, event = await accept_with_what_it_needs(source, signed)
+        _check_accepted(outcome, None if event is None else event.rejected)
+        return
+    await _take_room(ctx, room_id, completed.version, signed, joined)
+
+
+async def _as_signed(
+    ctx: Context, completed: Completed, joined: JoinedRoom
+) -> Verified:
+    """Our join with the signatures that the resident server added.
+
+    Raises: BadSignature when a server had to vouch for it and did not.
+    """
+    pdu = completed.pdu
+    if joined.event is not None:
+        try:
+            given = parse_pdu(joined.event, completed.version)
+            if given.event_id == pdu.event_id:
+                pdu = (await verify(ctx, given)).pdu
+        except ProtocolError as error:
+            log.info("join comes back changed", reason=str(error))
+    verified = await verify(ctx, pdu)
+    if VOUCHER in pdu.content and not verified.vouched:
+        raise BadSignature("the server that vouches for the join has not signed it")
+    return verified
+
+
+async def _take_room(
+    ctx: Context,
+    room_id: RoomId,
+    version: RoomVersion,
+    join: Verified,
+    joined: JoinedRoom,
+) -> None:
+    """Check and store the room, then make it visible with our join.
+
+    Raises: Malformed, Rejected when what was handed over is no such room.
+    """
+    if len(joined.state) + len(joined.auth_chain) > MAX_EVENTS:
+        raise Malformed(f"the room's state has more than {MAX_EVENTS} events")
+    state = await check_events(ctx, room_id, version, joined.state)
+    chain = await check_events(ctx, room_id, version, joined.auth_chain, known=state)
+    _check_create(version, state)
+    room = await insert_room(ctx, room_id, version)
+    if room.version != version:
+        raise Malformed(f"the room was known to have version {room.version}")
+    await store_outliers(ctx, room, {**chain, **state})
+    root, count = await root_of_state(ctx, room, state)
+    if count < len(state):
+        log.info("state refused in part", room_id=room_id, refused=len(state) - count)
+    held = await ctx.live.events.by_ids(join.pdu.prev_events)
+    missing = [
+        event_id
+        for event_id in join.pdu.prev_events
+        if event_id not in held or held[event_id].state_after is None
+    ]
+    incoming = Incoming(
+        join.pdu,
+        join.vouched,
+        state_before=root,
+        missing=tuple(missing),
+        begins=True,
+    )
+    try:
+        outcome, event = await accept(ctx.db, ctx.live, room, incoming)
+    except LacksEvents as lacks:
+        raise Malformed(f"the join's auth_events are missing: {lacks}") from None
+    _check_accepted(outcome, None if event is None else event.rejected)
+
+
+def _check_create(version: RoomVersion, state: dict[EventId, Verified]) -> None:
+    creates: list[Pdu] = [v.pdu for v in state.values() if v.pdu.is_create]
+    if len(creates) != 1:
+        raise Malformed("the room's state has not one create event")
+    named = creates[0].content.get("room_version", "1")
+    if named != version.identifier:
+        raise Malformed(f"the create event is of room version {str(named)[:32]!r}")
+
+
+def _check_accepted(outcome: Outcome, rejected: str | None) -> None:
+    if outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED) or rejected is not None:
+        raise Malformed(f"our join does not fit the room: {rejected or outcome.value}")
