@@ -19,7 +19,10 @@ from typing import Final, Generic
 from federation.room_versions import RoomVersion, StateResolution
 from federation.state_resolution.needs import Answers, Linked, N, Steps
 
-_BATCH: Final = 256
+# How many of the shared events are looked at in one round: few at first, as these
+# mostly reach all that is looked for, then four times as many each time.
+_FIRST_BATCH: Final = 64
+_LARGEST_BATCH: Final = 4_096
 
 _LOWEST: Final = float("-inf")
 _HIGHEST: Final = float("inf")
@@ -109,8 +112,8 @@ class _Reach(Generic[N]):
 
     Events hand down their bits highest rank first, and again when they gain more, so
     the order matters to the cost alone. It is over when all that have bits to hand
-    down have every bit (what is below them then has too) and nothing that lacks some
-    can be below them.
+    down have every bit, as then has all that is below them, and when nothing that was
+    found to lack some can be below them.
     """
 
     def __init__(
@@ -214,8 +217,10 @@ class _Strike(Generic[N]):
     def below(self, tops: Iterable[N]) -> Steps[N, Linked[N], None]:
         """Look below these, in their order, until every candidate is found."""
         source = iter(tops)
+        batch = _FIRST_BATCH
         while self._left:
-            level = list(itertools.islice(source, _BATCH))
+            level = list(itertools.islice(source, batch))
+            batch = min(batch * 4, _LARGEST_BATCH)
             if not level:
                 return
             floor = self._floor()
@@ -249,10 +254,13 @@ def _subgraph(
 ) -> Steps[N, Linked[N], frozenset[N]]:
     """Go down from all conflicted events, then back up from those met on the way."""
     yield from links.ask(conflicted)
-    level = [event for event in conflicted if links.get(event) is not None]
+    ends = [event for event in conflicted if links.get(event) is not None]
+    if len(ends) < 2:
+        return frozenset()
     # An event of this rank or a lower one has no conflicted event below it.
-    floor = min((_rank_or(_LOWEST, links.get(event)) for event in level), default=0)
-    citing: dict[N, list[N]] = {event: [] for event in level}
+    floor = min(_rank_or(_LOWEST, links.get(event)) for event in ends)
+    citing: dict[N, list[N]] = {event: [] for event in ends}
+    level = ends
     while level:
         yield from links.ask(level)
         arrived: list[N] = []
@@ -264,7 +272,7 @@ def _subgraph(
                 arrived += () if cited in citing else (cited,)
                 citing.setdefault(cited, []).append(event)
         level = arrived
-    met = {event for event in conflicted if citing.get(event) and links.get(event)}
+    met = {event for event in ends if citing[event]}
     above = list(met)
     while above:
         new = [event for event in citing[above.pop()] if event not in met]

@@ -69,9 +69,7 @@ class Answers(Generic[N, V]):
     def ask(self, wanted: Iterable[N]) -> Steps[N, V, None]:
         """Make sure that what exists of these is here."""
         missing = frozenset(
-            one
-            for one in wanted
-            if one not in self._known and one not in self._unknown
+            one for one in wanted if one not in self._known and one not in self._unknown
         )
         if missing:
             answer = yield missing

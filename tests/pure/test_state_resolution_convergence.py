@@ -4,15 +4,21 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from fake_rooms import Replica, version_of
+from fake_rooms import Replica, State, version_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from naive_resolution import Naive, auth_chain
 from random_rooms import STEPS, everything, exchange, play
 
 from federation.auth_rules import check
-from federation.room_versions import RoomVersion, StateResolution
-from federation.state_resolution import resolve_states, run
+from federation.room_versions import RoomVersion
+from federation.state_resolution import (
+    compare,
+    resolve,
+    resolve_states,
+    run,
+    separate,
+)
 
 VERSIONS = st.sampled_from([version_of(one) for one in ("1", "2", "6", "10", "12")])
 SINCE_2 = st.sampled_from([version_of(one) for one in ("2", "6", "10", "11", "12")])
@@ -31,6 +37,20 @@ def met(version: RoomVersion, steps: Sequence, seed: int) -> list[Replica]:
         dice.shuffle(missing)
         exchange(replica, missing)
     return replicas
+
+
+def resolved_by_keys(replica: Replica, states: Sequence[State], one: State) -> State:
+    """As a store does it: the rest of the state is asked of one state, by key."""
+    unconflicted, conflicted = separate(states)
+    sides = [[s[key] for key in conflicted if key in s] for s in states]
+    sets = run(compare(replica.version, sides, unconflicted.values()), replica.events)
+    winners = run(
+        resolve(replica.version, one.get, conflicted, sets.difference, sets.subgraph),
+        replica.events,
+    )
+    assert winners.keys() >= conflicted.keys()
+    resolved = {**one, **winners}
+    return {key: event for key, event in resolved.items() if event is not None}
 
 
 @thorough
@@ -60,6 +80,8 @@ def test_the_order_of_states_and_events_does_not_matter(version, steps, seed, da
         shuffled = [dict(dice.sample(sorted(s.items()), len(s))) for s in states]
         events = dict(dice.sample(sorted(replica.events.items()), len(replica.events)))
         assert run(resolve_states(version, shuffled), events) == first
+        for state in shuffled:
+            assert resolved_by_keys(replica, shuffled, state) == first
 
 
 @thorough
@@ -86,6 +108,8 @@ def test_looking_at_the_conflict_gives_what_looking_at_all_gives(
             state[key] = data.draw(st.sampled_from(same)).event_id
     expected = Naive(version, states, replica.events).resolve()
     assert run(resolve_states(version, states), replica.events) == expected
+    for state in states:
+        assert resolved_by_keys(replica, states, state) == expected
 
 
 @thorough
@@ -110,4 +134,3 @@ def test_resolving_one_state_or_none_changes_nothing(version):
     assert replica.resolve([state]) == state
     assert replica.resolve([state, dict(state), state]) == state
     assert replica.resolve([]) == {}
-    assert replica.version.state_resolution in StateResolution
