@@ -83,7 +83,8 @@ def operations() -> tuple[Operation, ...]:
                         Operation(
                             api=api,
                             method=method.upper(),
-                            path=_base_path(document) + path,
+                            # A space sets two operations of one path apart.
+                            path=_base_path(document) + path.rstrip(),
                             operation_id=body["operationId"],
                             security=tuple(
                                 next(iter(each), "")
@@ -111,13 +112,19 @@ def _patterns() -> tuple[tuple[str, "re.Pattern[str]", Operation], ...]:
     )
 
 
-def find(method: str, raw_path: str) -> Operation | None:
-    """The operation that a request is for; r0 is taken for v3."""
+def find(method: str, raw_path: str) -> list[Operation]:
+    """The operations that a request may be for; r0 is taken for v3.
+
+    Two operations of one path differ in what they are sent.
+    """
     path = raw_path.replace("/_matrix/client/r0/", "/_matrix/client/v3/", 1)
+    found: list[Operation] = []
     for candidate, pattern, operation in _patterns():
+        if found and operation.path != found[0].path:
+            continue
         if candidate == method and pattern.fullmatch(path):
-            return operation
-    return None
+            found.append(operation)
+    return found
 
 
 def _schema(operation: Operation, status: int) -> dict[str, Any] | None:
