@@ -52,6 +52,7 @@ class StateKeys:
         missing = sorted(wanted - found.keys())
         if missing:
             await self._numbers.reserve(len(missing))
+            nids = [self._numbers.next() for _ in missing]
             async with self._db.transaction() as tx:
                 await tx.execute(
                     """
@@ -59,7 +60,7 @@ class StateKeys:
                     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
                     ON CONFLICT (type, state_key) DO NOTHING
                     """,
-                    [self._numbers.next() for _ in missing],
+                    nids,
                     [to_text(key[0]) for key in missing],
                     [to_text(key[1]) for key in missing],
                 )

@@ -5,6 +5,8 @@ which costs nothing.
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from homeserver.db.pool import Database
@@ -27,15 +29,37 @@ class Numbers:
         self._block = BLOCKS[sequence]
         self._ranges: list[range] = []
         self._available = 0
+        self._promised = 0  # of those available, to blocks of `reserved`
         self._lock = asyncio.Lock()
 
     async def reserve(self, count: int) -> None:
-        """Make sure that `count` calls of `next` will succeed right after this."""
-        while self._available < count:
+        """Make sure that `count` calls of `next` will succeed right after this.
+
+        Right after: before anything else is awaited, as others take numbers too.
+        """
+        while self._available - self._promised < count:
             async with self._lock:
-                missing = count - self._available
+                missing = count + self._promised - self._available
                 if missing > 0:
                     await self._fetch(-(-missing // self._block))
+
+    @contextlib.asynccontextmanager
+    async def reserved(self, count: int) -> AsyncIterator[Callable[[], int]]:
+        """Give a function that may be called up to `count` times within the block."""
+        await self.reserve(count)
+        self._promised += count
+        left = count
+
+        def take() -> int:
+            nonlocal left
+            left -= 1
+            self._promised -= 1
+            return self.next()
+
+        try:
+            yield take
+        finally:
+            self._promised -= left
 
     async def _fetch(self, blocks: int) -> None:
         async with self._db.read() as tx:

@@ -91,13 +91,14 @@ def _room_id(ctx: Context, new: NewRoom, now_ms: int) -> RoomId:
 async def insert_room(ctx: Context, room_id: RoomId, version: RoomVersion) -> Room:
     """The room of that ID, with a row made now when there is none yet."""
     await ctx.live.room_numbers.reserve(1)
+    nid = ctx.live.room_numbers.next()
     async with ctx.db.transaction() as tx:
         await tx.execute(
             """
             INSERT INTO rooms (room_nid, room_id, version) VALUES ($1, $2, $3)
             ON CONFLICT (room_id) DO NOTHING
             """,
-            ctx.live.room_numbers.next(),
+            nid,
             room_id,
             version.identifier,
         )

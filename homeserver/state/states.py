@@ -99,15 +99,12 @@ class States:
         nids = await self.keys.intern(changes)
         by_nid = {nids[key]: event for key, event in changes.items()}
         # A change touches one path of at most 16 nodes, splits one leaf into 17.
-        await self.numbers.reserve(len(changes) * 4 + 64)
-        done = await self._drive(tree.update(root, by_nid, self._next))
+        async with self.numbers.reserved(len(changes) * 4 + 64) as take:
+            done = await self._drive(tree.update(root, by_nid, take))
         for nid, node in done.nodes:
             self._nodes.put(nid, node)
         rows = [(nid, room_nid, tree.encode(node)) for nid, node in done.nodes]
         return done.root, rows
-
-    def _next(self) -> int:
-        return self.numbers.next()
 
 
 async def insert_nodes(tx: Tx, rows: Sequence[NodeRow]) -> None:
