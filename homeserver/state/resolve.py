@@ -15,7 +15,7 @@ from federation import auth_rules, state_resolution
 from federation.ids import EventId
 from federation.pdu import Pdu, StateKey
 from federation.room_versions import RoomVersion
-from federation.state_resolution import Known, Resolving, Steps
+from federation.state_resolution import AuthSets, Known, Resolving, Steps
 from homeserver.bounded import LruCache
 from homeserver.db.pool import Database
 from homeserver.events.events import Events
@@ -93,27 +93,18 @@ class Resolver:
     ) -> dict[StateKey, int | None]:
         if not conflicted:
             return {}
-        shared = await self._states.items(base)
-        for key in conflicted:
-            shared.pop(key, None)
         sides = [
             [nid for column in conflicted.values() if (nid := column[i]) is not None]
             for i in range(len(roots))
         ]
-        order = sorted(shared.items(), key=lambda item: item[0][0] not in _MUCH_CITED)
-        sets = await self._drive_links(
-            state_resolution.compare(version, sides, [nid for _, nid in order])
-        )
+        sets = await self._auth_sets(version, base, conflicted, sides)
         involved = await self._events.by_nids(
             {nid for side in sides for nid in side} | sets.difference | sets.subgraph
         )
         event_ids = {nid: event.event_id for nid, event in involved.items()}
-        lookup = _Lookup(self._events, shared)
+        lookup = _Lookup(self._events, self._states, base, frozenset(conflicted))
         await lookup.load(
-            key
-            for event in involved.values()
-            for key in _auth_keys(event.pdu)
-            if key not in conflicted
+            key for event in involved.values() for key in _auth_keys(event.pdu)
         )
         won = await self._drive_events(
             lookup,
@@ -130,6 +121,31 @@ class Resolver:
         )
         nids = await self._events.nids_of(e for e in won.values() if e is not None)
         return {key: nids[e] if e is not None else None for key, e in won.items()}
+
+    async def _auth_sets(
+        self,
+        version: RoomVersion,
+        base: int,
+        conflicted: Mapping[StateKey, Sequence[int | None]],
+        sides: Sequence[Sequence[int]],
+    ) -> AuthSets[int]:
+        """The auth difference and the conflicted subgraph.
+
+        What all states share only takes events out of the difference, so the whole
+        state is read only when there are any beside the conflicted ones.
+        """
+        sets = await self._drive_links(state_resolution.compare(version, sides))
+        mine = {nid for side in sides for nid in side}
+        if sets.difference <= mine:
+            return sets
+        shared = await self._states.items(base)
+        order = sorted(
+            ((key, nid) for key, nid in shared.items() if key not in conflicted),
+            key=lambda item: item[0][0] not in _MUCH_CITED,
+        )
+        return await self._drive_links(
+            state_resolution.compare(version, sides, [nid for _, nid in order])
+        )
 
     async def _drive_links(self, steps: Steps[int, _Link, Result]) -> Result:
         try:
@@ -165,26 +181,29 @@ class Resolver:
 
 
 class _Lookup:
-    """The shared state by event ID; loads what is looked at, not the whole."""
+    """The state that is not in conflict, by event ID; holds what was looked at."""
 
-    def __init__(self, events: Events, shared: Mapping[StateKey, int]) -> None:
+    def __init__(
+        self, events: Events, states: States, base: int, conflicted: frozenset[StateKey]
+    ) -> None:
         self._events = events
-        self._shared = shared
-        self._found: dict[StateKey, EventId] = {}
+        self._states = states
+        self._base = base
+        self._found: dict[StateKey, EventId | None] = dict.fromkeys(conflicted)
 
     async def load(self, keys: Iterable[StateKey]) -> None:
-        wanted = {k: self._shared[k] for k in keys if k in self._shared}
-        events = await self._events.by_nids(wanted.values())
-        for key, nid in wanted.items():
-            self._found[key] = events[nid].event_id
+        wanted = set(keys) - self._found.keys()
+        nids = await self._states.get(self._base, wanted)
+        events = await self._events.by_nids(nids.values())
+        for key in wanted:
+            nid = nids.get(key)
+            self._found[key] = None if nid is None else events[nid].event_id
 
     def __call__(self, key: StateKey) -> EventId | None:
-        if key not in self._shared:
-            return None
-        found = self._found.get(key)
-        if found is None:
-            raise _Wanted(key)
-        return found
+        try:
+            return self._found[key]
+        except KeyError:
+            raise _Wanted(key) from None
 
 
 def _auth_keys(event: Pdu) -> list[StateKey]:
