@@ -1,7 +1,9 @@
 """What the command says: steps with their time, and errors without a traceback."""
 
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -51,6 +53,17 @@ class Steps:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+
+def myself() -> str:
+    """The command as it can be typed again: `hearth`, or by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m homeserver"
+    found = shutil.which(called.name)
+    if found is not None and Path(found).resolve() == called.resolve():
+        return called.name
+    return str(called)
 
 
 def fail(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from federation.ids import parse_server_name
-from homeserver.cli.console import ask, at_terminal, fail, out
+from homeserver.cli.console import ask, at_terminal, fail, myself, out
 from homeserver.cli.options import DEFAULT_FILE, ConfigOption, named_file, repeated
 from homeserver.config import Config, ConfigError, sample
 
@@ -84,9 +84,9 @@ def write(file: Path, text: str) -> None:
 
 def next_steps(option: str, name: str) -> str:
     """What to do now."""
-    steps = [f"Start it with:  hearth serve{option}"]
+    steps = [f"Start it with:  {myself()} serve{option}"]
     if name != "localhost":
-        steps.append(f"See what is missing with:  hearth check{option}")
+        steps.append(f"See what is missing with:  {myself()} check{option}")
     return "\n".join(steps)
 
 

@@ -6,7 +6,7 @@ from homeserver import logs
 from homeserver.accounts.store import overview
 from homeserver.app import Server
 from homeserver.cli import running
-from homeserver.cli.console import out
+from homeserver.cli.console import myself, out
 from homeserver.cli.options import ConfigOption, load, repeated
 
 
@@ -24,7 +24,7 @@ def serve(context: typer.Context, config: ConfigOption = None) -> None:
             has_administrator = await overview.has_administrator(tx)
         if not has_administrator:
             out.print("make the first administrator with:")
-            out.print(f"  hearth user create{option} NAME --admin")
+            out.print(f"  {myself()} user create{option} NAME --admin")
         out.print("stop with Ctrl-C")
 
     running.run(loaded, Server, greet)
