@@ -201,8 +201,11 @@ async def _other_rooms(
     answer: dict[str, JsonValue] = {}
     user_id = request.viewer.user_id
     keeps = request.filter.room.keeps_room
-    async with sources.db.read() as tx:
-        stripped = await read_stripped(tx, user_id, [*moved.invited, *moved.knocked])
+    stripped: Mapping[int, list[JsonObject]] = {}
+    pending = [*moved.invited, *moved.knocked]
+    if pending:
+        async with sources.db.read() as tx:
+            stripped = await read_stripped(tx, user_id, pending)
     for name, members in (("invite", moved.invited), ("knock", moved.knocked)):
         sections: dict[str, JsonValue] = {}
         async for room in _rooms(sources, members):
