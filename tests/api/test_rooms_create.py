@@ -298,7 +298,7 @@ async def test_an_event_of_the_beginning_may_not_be_too_large(alice):
         alice, initial_state=[{"type": "m.x", "content": content}]
     )
     assert (status, errcode) == (413, "M_TOO_LARGE")
-    invitees = [f"@user{n}:hearth.test" for n in range(501)]
+    invitees = [f"@guest{n}:hearth.test" for n in range(501)]
     assert await refused(alice, invite=invitees) == (413, "M_TOO_LARGE")
 
 

@@ -112,12 +112,17 @@ def _patterns() -> tuple[tuple[str, "re.Pattern[str]", Operation], ...]:
     )
 
 
+_LACKS_STATE_KEY = re.compile(r"/_matrix/client/v3/rooms/[^/]+/state/[^/]+")
+
+
 def find(method: str, raw_path: str) -> list[Operation]:
     """The operations that a request may be for; r0 is taken for v3.
 
     Two operations of one path differ in what they are sent.
     """
     path = raw_path.replace("/_matrix/client/r0/", "/_matrix/client/v3/", 1)
+    # "When an empty string, the trailing slash on this endpoint is optional."
+    path += "/" if _LACKS_STATE_KEY.fullmatch(path) else ""
     found: list[Operation] = []
     for candidate, pattern, operation in _patterns():
         if found and operation.path != found[0].path:
@@ -135,6 +140,10 @@ def _schema(operation: Operation, status: int) -> dict[str, Any] | None:
     if content is None:
         return None
     schema: dict[str, Any] = content["schema"]
+    if "oneOf" in schema:
+        # Of a state event or its content, say the pages; an event is an object as well.
+        schema = {**schema, "anyOf": schema["oneOf"]}
+        del schema["oneOf"]
     return schema
 
 
