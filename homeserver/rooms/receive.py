@@ -34,7 +34,7 @@ from homeserver.rooms.missing import (
 from homeserver.server_keys.verify import Verified, verify_all
 
 # Event ID → why it was not taken, None when it was.
-Results = dict[EventId, str | None]
+Results = dict[str, str | None]
 
 # The sender gives up after a minute, and repeats all of it.
 RECEIVE_SECONDS: Final = 45.0

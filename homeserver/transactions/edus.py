@@ -1,0 +1,57 @@
+"""EDUs to the features that they are for.
+
+Spec: server-server-api#edus, server-server-api#server-access-control-lists-acls
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from federation.canonical_json import JsonObject
+from federation.edu import RECEIPT, TYPING, Edu
+from federation.errors import ProtocolError
+from federation.ids import ServerName
+from homeserver.context import Context
+from homeserver.db.errors import DatabaseUnavailable
+from homeserver.receipts import edus as receipts
+from homeserver.rooms import acl
+from homeserver.typing import edus as typing
+
+log = structlog.get_logger(__name__)
+
+
+async def receive_edus(ctx: Context, origin: ServerName, edus: Sequence[Edu]) -> None:
+    """Take EDUs in their order. One that is wrong is left out and spoils no other.
+
+    Raises: DatabaseUnavailable, so that the origin tries again.
+    """
+    for edu in edus:
+        try:
+            await _receive(ctx, origin, edu)
+        except ProtocolError as error:
+            log.info("EDU dropped", type=edu.edu_type, origin=origin, reason=str(error))
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("EDU failed", type=edu.edu_type, origin=origin)
+
+
+async def _receive(ctx: Context, origin: ServerName, edu: Edu) -> None:
+    if edu.edu_type == TYPING:
+        if await _admits(ctx, origin, edu.content.get("room_id")):
+            await typing.receive(ctx, origin, edu.content)
+    elif edu.edu_type == RECEIPT:
+        admitted: JsonObject = {
+            room_id: by_type
+            for room_id, by_type in edu.content.items()
+            if await _admits(ctx, origin, room_id)
+        }
+        await receipts.receive(ctx, origin, admitted)
+    else:
+        log.debug("EDU of an unknown type", type=edu.edu_type, origin=origin)
+
+
+async def _admits(ctx: Context, origin: ServerName, room_id: object) -> bool:
+    """Whether the room is one of ours and its ACL admits the server."""
+    room = await ctx.live.room(room_id) if isinstance(room_id, str) else None
+    return room is not None and await acl.is_allowed(ctx.live, room, origin)
