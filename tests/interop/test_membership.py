@@ -85,6 +85,7 @@ async def test_kick_ban_and_unban(stage: Stage) -> None:
     room = await stage.open_room(alice)
     await bob.joins(room, via=alice)
     await carol.joins(room, via=alice)
+    await bob.is_shown(room, "join")
     await alice.kicks(room, bob, "too loud")
     await bob.is_shown(room, "leave")
     await carol.sees_member(room, bob, "leave")

@@ -1,5 +1,6 @@
 """Our own server as a process, configured the way an operator would."""
 
+import asyncio
 import json
 import os
 import signal
@@ -87,13 +88,13 @@ level = "info"
         os.kill(self.child.pid, signal.SIGKILL)
         _kill_all(doomed)
         await self.kill()
-        psutil.wait_procs(doomed, timeout=5)
+        await _ended(doomed)
 
     async def kill_database(self) -> None:
         """SIGKILL only the embedded PostgreSQL under the running server."""
         doomed = self.database_processes()
         _kill_all(doomed)
-        psutil.wait_procs(doomed, timeout=5)
+        await _ended(doomed)
 
 
 def _kill_all(processes: Sequence[psutil.Process]) -> None:
@@ -102,6 +103,21 @@ def _kill_all(processes: Sequence[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+async def _ended(processes: Sequence[psutil.Process]) -> None:
+    """Wait until none runs; a zombie, which nobody may ever reap here, does not."""
+    for _ in range(500):
+        if not any(_runs(process) for process in processes):
+            return
+        await asyncio.sleep(0.01)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_postgres(process: psutil.Process) -> bool:

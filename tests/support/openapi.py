@@ -4,6 +4,7 @@ They are where MATRIX_SPEC says, or beside the checkout; without them nothing he
 and tests that need it are skipped.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from referencing.jsonschema import DRAFT202012
 
 ROOT = Path(os.environ.get("MATRIX_SPEC") or Path(__file__).parents[3] / "shared/spec")
 APIS = ("client-server", "server-server")
-_PARAMETER = re.compile(r"\{[^}]*\}")
+PARAMETER = re.compile(r"\{[^}]*\}")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -41,6 +42,14 @@ class Operation:
     since: str | None
     file: Path
     responses: dict[str, Any] = field(hash=False)
+    parameters: list[dict[str, Any]] = field(hash=False)
+    request: dict[str, Any] = field(hash=False)
+
+    def body_schema(self) -> dict[str, Any] | None:
+        """The schema of the JSON body that it takes."""
+        content = self.request.get("content", {}).get("application/json", {})
+        schema: dict[str, Any] | None = content.get("schema")
+        return schema
 
     @property
     def name(self) -> str:
@@ -64,6 +73,21 @@ _registry: Registry[Any] = Registry(retrieve=_retrieve)  # type: ignore[call-arg
 def _base_path(document: Any) -> str:
     path = document["servers"][0]["variables"]["basePath"]["default"]
     return str(path).rstrip("/")
+
+
+def resolve(reference: str, base: str) -> tuple[dict[str, Any], str]:
+    """What a `$ref` in a file stands for, and the file that this is in."""
+    name, _, pointer = reference.partition("#")
+    file = (Path(base).parent / name).resolve() if name else Path(base)
+    found = _document(file)
+    for part in pointer.strip("/").split("/") if pointer else ():
+        found = found[part]
+    return found, str(file)
+
+
+def encode(value: Any) -> bytes:
+    """JSON, with whatever integers it holds."""
+    return json.dumps(value).encode()
 
 
 @cache
@@ -93,6 +117,12 @@ def operations() -> tuple[Operation, ...]:
                             since=body.get("x-addedInMatrixVersion"),
                             file=file,
                             responses=body["responses"],
+                            parameters=[
+                                each
+                                for each in body.get("parameters", [])
+                                if "name" in each
+                            ],
+                            request=body.get("requestBody", {}),
                         )
                     )
     return tuple(found)
@@ -101,11 +131,11 @@ def operations() -> tuple[Operation, ...]:
 @cache
 def _patterns() -> tuple[tuple[str, "re.Pattern[str]", Operation], ...]:
     # Paths with more literal parts go first: /query/directory before /query/{type}.
-    ordered = sorted(operations(), key=lambda o: len(_PARAMETER.findall(o.path)))
+    ordered = sorted(operations(), key=lambda o: len(PARAMETER.findall(o.path)))
     return tuple(
         (
             operation.method,
-            re.compile("[^/]*".join(map(re.escape, _PARAMETER.split(operation.path)))),
+            re.compile("[^/]*".join(map(re.escape, PARAMETER.split(operation.path)))),
             operation,
         )
         for operation in ordered
