@@ -33,7 +33,7 @@ check: $(STAMP) ## lint, types, import order and the pure tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/pure $(ARGS)
+	HEARTH_TESTS=quick $(BIN)/python -m pytest tests/pure -n auto $(ARGS)
 
 interop: $(STAMP) ## federate with a real Synapse, installed beside us from PyPI
 	HEARTH_INTEROP=1 $(BIN)/python -m pytest tests/interop $(ARGS)

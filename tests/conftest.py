@@ -14,6 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from homeserver.db.embedded import EmbeddedPostgres
 from homeserver.db.migrate import migrate
@@ -31,6 +32,12 @@ FAST_AND_LOOSE = {
 ROOM_NEEDED = 4 * 1024**3
 TEMPLATE = "hearth_template"
 _numbers = itertools.count(1)
+
+
+# `make check` shall be quick: it tries fewer examples than `make test`.
+settings.register_profile("quick", max_examples=15)
+if os.environ.get("HEARTH_TESTS") == "quick":
+    settings.load_profile("quick")
 
 
 def preferred_postgres() -> str:
