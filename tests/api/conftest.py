@@ -16,28 +16,33 @@ _DATABASE = "api_tests"
 
 
 @pytest.fixture(scope="session")
-async def hearth(
+async def hearth_dsn(
     postgres: EmbeddedPostgres,
     administrator: asyncpg.Connection,
     database_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Running]:
-    """The server that all share."""
+) -> str:
+    """The database of the server that all share."""
     await administrator.execute(
         f"CREATE DATABASE {_DATABASE} TEMPLATE {database_template}"
     )
+    return dsn_of(postgres, _DATABASE)
+
+
+@pytest.fixture(scope="session")
+async def hearth(
+    hearth_dsn: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Running]:
+    """The server that all share."""
     config = configuration(tmp_path_factory.mktemp("hearth"))
-    async with running(config, dsn_of(postgres, _DATABASE)) as server:
+    async with running(config, hearth_dsn) as server:
         yield server
 
 
 @pytest.fixture
-async def another_process(
-    hearth: Running, postgres: EmbeddedPostgres
-) -> AsyncIterator[Running]:
+async def another_process(hearth: Running, hearth_dsn: str) -> AsyncIterator[Running]:
     """A second process of the same server, as far as one test process can have it."""
     config = hearth.ctx.config
-    async with running(config, dsn_of(postgres, _DATABASE)) as server:
+    async with running(config, hearth_dsn) as server:
         yield server
 
 

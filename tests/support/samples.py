@@ -1,7 +1,7 @@
 """Requests that are nearly right, made from the specification's own shapes.
 
-Values follow the schema of a body most of the time, so that they get past the first
-check, and are something else the rest of the time.
+Each request has a rate of its own at which values are odd, often none or few, so that
+many get past the first checks.
 """
 
 import random
@@ -70,23 +70,33 @@ class Sampler:
         self._random = random.Random(seed)
         # Good values of path and query parameters, by name.
         self._known = known
+        self._rate = 0.0
+
+    def request(self, operation: Operation, path: str) -> tuple[str, bytes | None]:
+        """A target and a body."""
+        self._rate = self._random.choice([0, 0, 0.05, 0.15, 0.5])
+        return self.target(operation, path), self.body(operation)
+
+    def _is_odd(self) -> bool:
+        return self._random.random() < self._rate
 
     def target(self, operation: Operation, template: str) -> str:
         """A path and a query."""
         path = template
         for name in openapi.PARAMETER.findall(template):
             path = path.replace(name, self._text(name[1:-1]), 1)
-        names = [p["name"] for p in operation.parameters if p.get("in") == "query"]
         pairs = [
-            f"{quote(name, safe='')}={self._text(name)}"
-            for name in names
-            if self._random.random() < 0.5
+            f"{quote(each['name'], safe='')}={self._text(each['name'])}"
+            for each in operation.parameters
+            if each.get("in") == "query"
+            if (each.get("required") and not self._is_odd())
+            or self._random.random() < 0.3
         ]
         return path + ("?" + "&".join(pairs) if pairs else "")
 
     def _text(self, name: str) -> str:
         good = self._known.get(name, [])
-        if good and self._random.random() < 0.75:
+        if good and not self._is_odd():
             return quote(self._random.choice(good), safe="")
         return self._random.choice(ODD_TEXTS)
 
@@ -94,16 +104,13 @@ class Sampler:
         """A body, seldom one that is no JSON object."""
         if operation.method == "GET":
             return None
-        chance = self._random.random()
-        if chance < 0.1:
-            return self._random.choice(NOT_JSON)
-        if chance < 0.2:
-            return self._random.choice(NOT_OBJECTS)
+        if self._is_odd():
+            return self._random.choice([*NOT_JSON, *NOT_OBJECTS])
         schema = operation.body_schema()
         value = self._value(schema, str(operation.file), _DEPTH) if schema else {}
         if not isinstance(value, dict):
             value = {}
-        if self._random.random() < 0.2:
+        if self._is_odd():
             value[self._random.choice(["unknown", "", "\0"])] = self._odd()
         return openapi.encode(value)
 
@@ -111,7 +118,7 @@ class Sampler:
         return self._random.choice(ODD_VALUES)
 
     def _value(self, schema: dict[str, Any], base: str, depth: int) -> Any:
-        if depth == 0 or self._random.random() < 0.12:
+        if depth == 0 or self._is_odd():
             return self._odd()
         if "$ref" in schema:
             resolved, found_in = openapi.resolve(schema["$ref"], base)
@@ -132,9 +139,9 @@ class Sampler:
         match kind:
             case "object":
                 return {
-                    name: self._value(part, base, depth - 1)
+                    name: self._property(name, part, base, depth)
                     for name, part in schema.get("properties", {}).items()
-                    if self._random.random() < 0.7
+                    if name in schema.get("required", ()) or self._random.random() < 0.5
                 }
             case "array":
                 return [
@@ -150,9 +157,17 @@ class Sampler:
             case _:
                 return self._string(schema)
 
+    def _property(
+        self, name: str, schema: dict[str, Any], base: str, depth: int
+    ) -> Any:
+        good = self._known.get(name)
+        if good and schema.get("type") == "string" and not self._is_odd():
+            return self._random.choice(good)
+        return self._value(schema, base, depth - 1)
+
     def _string(self, schema: dict[str, Any]) -> str:
         example = schema.get("example")
+        if isinstance(example, str) and not self._is_odd():
+            return example
         pool = [text for texts in self._known.values() for text in texts]
-        if isinstance(example, str):
-            pool += [example] * 5
         return self._random.choice([*pool, "x", "\0"])
