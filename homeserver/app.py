@@ -22,6 +22,7 @@ from homeserver.db.pool import Database
 from homeserver.directory import client_api as directory_client_api
 from homeserver.directory import server_api as directory_server_api
 from homeserver.http import client_api as http_client_api
+from homeserver.http import metrics_api
 from homeserver.http import server_api as http_server_api
 from homeserver.http.addresses import Proxies
 from homeserver.http.auth import Authenticators
@@ -34,6 +35,8 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.profile import client_api as profile_client_api
+from homeserver.profile import server_api as profile_server_api
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api
@@ -47,6 +50,7 @@ from homeserver.typing.tasks import TypingEnder
 ENDPOINTS: Final[Sequence[ModuleType]] = (
     http_client_api,
     http_server_api,
+    metrics_api,
     server_keys_server_api,
     session,
     devices,
@@ -54,6 +58,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     filters,
     login_client_api,
     login_admin_api,
+    profile_client_api,
+    profile_server_api,
     create_api,
     membership_api,
     rooms_client_api,
