@@ -9,7 +9,7 @@ from typing import Final
 from homeserver.config import Config
 from homeserver.db import owner
 from homeserver.db.embedded import EmbeddedPostgres, Report
-from homeserver.db.errors import DatabaseError
+from homeserver.db.errors import DatabaseError, DatabaseUnavailable
 from homeserver.db.migrate import migrate
 from homeserver.db.pool import Database
 
@@ -52,11 +52,21 @@ async def any_database(config: Config, report: Report) -> AsyncIterator[Source]:
 async def _of_running_server(config: Config) -> str | None:
     if config.database_url:
         return None
-    async with asyncio.timeout(ANNOUNCEMENT_PATIENCE):
-        while owner.is_held(config.data_path):
-            if announced := owner.running(config.data_path):
-                return announced.dsn
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(ANNOUNCEMENT_PATIENCE):
+            while owner.is_held(config.data_path):
+                if announced := owner.running(config.data_path):
+                    return announced.dsn
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise DatabaseUnavailable(
+            "the server does not come to an end of its start"
+        ) from None
+    except PermissionError as error:
+        raise DatabaseError(
+            f"{error.filename} may not be read: be root, or the user who runs the"
+            " server"
+        ) from None
     return None
 
 
@@ -69,6 +79,3 @@ async def opened(config: Config, report: Report) -> AsyncIterator[Database]:
             source.dsn, size=2, name="hearth command", patience=10
         ) as database:
             yield database
-
-
-__all__ = ["DatabaseError", "Source", "any_database", "opened", "own_database"]

@@ -110,6 +110,10 @@ class EmbeddedPostgres:
     async def __aenter__(self) -> Self:
         try:
             await self._start()
+        except OSError as error:
+            await self._stop()
+            # Of another user, on a full disk, gone: what it is about says enough.
+            raise DatabaseError(f"{error.filename}: {error.strerror}") from error
         except BaseException:
             await self._stop()
             raise
@@ -259,7 +263,7 @@ class EmbeddedPostgres:
         )
 
     def _choose_socket_directory(self, launcher: Launcher) -> None:
-        """The data directory itself, or a private one where its path is too long."""
+        """The data directory itself, or a private one where its path does not do."""
         former = self._lock.last()
         if former and Path(former.socket_directory).name.startswith(TEMPORARY_PREFIX):
             self._remove_temporary(Path(former.socket_directory), launcher.user.uid)
@@ -282,7 +286,8 @@ class EmbeddedPostgres:
     @staticmethod
     def _fits(directory: Path) -> bool:
         path = os.fsencode(directory / cluster.SOCKET_NAME)
-        return len(path) <= cluster.MAX_SOCKET_PATH
+        # In a DSN, a comma stands between hosts.
+        return len(path) <= cluster.MAX_SOCKET_PATH and b"," not in path
 
     @staticmethod
     def _remove_temporary(directory: Path, owner: int) -> None:

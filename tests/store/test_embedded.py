@@ -5,9 +5,11 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -49,12 +51,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def data_dir(tmp_path):
-    # Others may pass: what is closed on purpose is tested on its own.
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/tmp"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    return tmp_path / "data"
+def data_dir():
+    # Others may pass, unlike in pytest's own: what is closed is tested on its own.
+    directory = Path(tempfile.mkdtemp(prefix="hearth-test-"))
+    directory.chmod(0o711)
+    yield directory / "data"
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def server(data_dir, **options):
@@ -262,6 +264,22 @@ async def test_it_is_interrupted_while_being_made_and_then_made_whole(data_dir):
     assert not (data_dir / "postgres" / "PG_VERSION").exists()
     async with server(data_dir) as running:
         assert await value(running, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["with blanks", "comma,comma", "qu'o\"te", "ünï %20cödé", "a&b=c?d#e"]
+)
+async def test_a_data_directory_may_have_any_name(data_dir, name):
+    async with server(data_dir / name) as running:
+        assert await value(running, "SELECT 1") == 1
+
+
+async def test_a_data_directory_that_cannot_be_written_is_explained(data_dir):
+    data_dir.mkdir()
+    (data_dir / "postgres.lock").mkdir()
+    with pytest.raises(DatabaseError, match=r"postgres\.lock: Is a directory"):
+        async with server(data_dir):
+            pass
 
 
 async def test_a_deep_data_directory_gets_a_short_private_socket(data_dir):
