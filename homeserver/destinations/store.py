@@ -64,6 +64,20 @@ async def claim(tx: Tx, servers: Sequence[ServerName], holder: str) -> list[Clai
     )
 
 
+async def waits(tx: Tx, servers: Sequence[ServerName]) -> dict[ServerName, float]:
+    """For how many seconds those that failed are not to be tried."""
+    rows = await tx.fetch(
+        """
+        SELECT server_name,
+               extract(epoch FROM retry_at - clock_timestamp())::float8 AS seconds
+          FROM destinations
+         WHERE server_name = ANY($1) AND retry_at > clock_timestamp()
+        """,
+        servers,
+    )
+    return {row["server_name"]: row["seconds"] for row in rows}
+
+
 async def save_cursors(
     tx: Tx, cursors: Sequence[tuple[ServerName, int]], holder: str, *, release: bool
 ) -> None:
@@ -118,7 +132,7 @@ async def note_failure(
 
 
 async def note_recovery(tx: Tx, servers: Sequence[ServerName]) -> list[ServerName]:
-    """Those servers are alive; which of them had failed?"""
+    """Note that those servers are alive; gives those that had failed."""
     rows = await tx.fetch(
         """
         UPDATE destinations
@@ -252,6 +266,13 @@ async def latest_outgoing_events(
                  ORDER BY position DESC LIMIT 1
                ) AS e
          WHERE s.server_name = $1 AND s.joined > 0
+         UNION
+        SELECT position, event_nid FROM outgoing_events
+         WHERE server_name = $1 AND position > $2 AND position <= $3
+           AND NOT EXISTS (
+               SELECT FROM events e JOIN room_servers s USING (room_nid)
+                WHERE e.event_nid = outgoing_events.event_nid
+                  AND s.server_name = $1 AND s.joined > 0)
          ORDER BY position
         """,
         server,
