@@ -120,10 +120,8 @@ async def test_any_room_is_made_or_refused(alice, body):
 
 
 @quickly
-@given(content=CONTENTS, membership=SCALARS, key=WORDS)
-async def test_any_member_event_is_taken_or_refused(
-    alice, bob, content, membership, key
-):
+@given(content=CONTENTS, said=SCALARS, key=WORDS)
+async def test_any_member_event_is_taken_or_refused(alice, bob, content, said, key):
     room = await alice.creates_room(preset="public_chat")
     content = {**content, "membership": said}
     for target in (alice.user_id, bob.user_id, key):
