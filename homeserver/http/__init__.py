@@ -8,9 +8,10 @@
   may return.
 - `limits`: token buckets; `gate`: how much is under way, and the end of it at a
   shutdown; `metrics`: what Prometheus reads.
-- `protocol`: the connection, with time-outs; `server`: listeners and TLS.
-- `client_api`, `server_api`: endpoints about the server as such: versions,
-  capabilities, `.well-known`.
+- `protocol`: the connection, with time-outs; `server`: listeners and TLS; `addresses`:
+  who asks when a proxy stands in between.
+- `client_api`, `server_api`, `metrics_api`: endpoints about the server as such:
+  versions, capabilities, `.well-known`, metrics; `well_known` says where it is.
 
 No tables.
 """

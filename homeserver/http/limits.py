@@ -37,7 +37,7 @@ logins: Final = Limit("logins", per_second=0.2, burst=20)
 failed_logins: Final = Limit("failed_logins", per_second=0.1, burst=10)
 registrations: Final = Limit("registrations", per_second=0.05, burst=10)
 # What costs a look at the database or at another server, asked by anybody.
-lookups: Final = Limit("lookups", per_second=10, burst=100)
+lookups: Final = Limit("lookups", per_second=50, burst=500)
 # Spec: POST /login/get_token, "for example at most one a minute".
 login_tokens: Final = Limit("login_tokens", per_second=1 / 60, burst=3)
 # By origin.

@@ -161,7 +161,7 @@ class _Refresh(msgspec.Struct):
     refresh_token: str
 
 
-@route("POST", V3 + "/refresh", auth=nobody, limit=logins, since="1.3")
+@route("POST", V3 + "/refresh", auth=nobody, limit=lookups, since="1.3")
 async def refresh(ctx: Context, request: Request) -> Answer:
     """A new access token for a refresh token.
 

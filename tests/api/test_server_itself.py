@@ -1,5 +1,7 @@
 """What the server says of itself."""
 
+from collections.abc import Awaitable, Callable
+
 from tests.support.app import Running
 
 V3 = "/_matrix/client/v3"
@@ -44,3 +46,33 @@ async def test_what_is_not_built_is_not_recognized(hearth: Running) -> None:
         assert (status, body["errcode"]) == (404, "M_UNRECOGNIZED")
     status, body = await alice.answer("POST", V3 + "/capabilities", {})
     assert (status, body["errcode"]) == (405, "M_UNRECOGNIZED")
+
+
+async def test_prometheus_reads_what_is_counted(
+    another: Callable[..., Awaitable[Running]],
+) -> None:
+    hearth = await another(
+        listen=[
+            {"bind": "127.0.0.1", "port": 0},
+            {"bind": "127.0.0.1", "port": 0, "serves": ["metrics"]},
+        ]
+    )
+    status, _ = await hearth.nobody.answer("GET", "/metrics")
+    assert status == 404
+    alice = await hearth.registers("alice")
+    for _ in range(3):
+        await alice.get(V3 + "/account/whoami")
+    port = hearth.server.addresses[1].port
+    async with hearth.session.get(f"http://127.0.0.1:{port}/metrics") as reply:
+        assert reply.status == 200
+        assert reply.headers["Content-Type"].startswith("text/plain")
+        counted = await reply.text()
+    labels = 'api="client",operation="get_token_owner"'
+    for sample in (
+        f'hearth_http_responses_total{{{labels},status="2xx"}} ',
+        f"hearth_http_request_seconds_count{{{labels}}} ",
+        "hearth_http_requests_working ",
+        "hearth_commit_seconds_bucket",
+    ):
+        assert sample in counted
+    assert 'le="+Inf",operation="get_token_owner"' in counted

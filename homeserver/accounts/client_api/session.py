@@ -10,7 +10,7 @@ from homeserver.accounts.store import registration_tokens, users
 from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody
-from homeserver.http.limits import logins, lookups
+from homeserver.http.limits import logins
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
@@ -88,7 +88,7 @@ async def change_password(ctx: Context, request: ClientRequest) -> Answer:
     "GET",
     "/_matrix/client/v1/register/m.login.registration_token/validity",
     auth=nobody,
-    limit=lookups,
+    limit=logins,  # tokens may be short enough to be guessed
     since="1.2",
 )
 async def registration_token_validity(ctx: Context, request: Request) -> Answer:
