@@ -5,13 +5,14 @@ process is named here.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType, TracebackType
 from typing import Final, Self
 
 from federation.wire.client import WireClient
 from federation.wire.options import WireOptions
 from homeserver import signing_key
+from homeserver.accounts import tasks as accounts_tasks
 from homeserver.accounts.authentication import Authentication
 from homeserver.accounts.client_api import account_data, devices, filters, session
 from homeserver.bounded import LruCache
@@ -19,6 +20,9 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.destinations import queue as destinations_queue
+from homeserver.destinations.sender import Sender
+from homeserver.destinations.watch import EphemeralWatch
 from homeserver.directory import client_api as directory_client_api
 from homeserver.directory import server_api as directory_server_api
 from homeserver.http import client_api as http_client_api
@@ -35,14 +39,20 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.periodic import Periodic
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api
+from homeserver.rooms.server_api import history as rooms_history_server_api
+from homeserver.rooms.server_api import invites as rooms_invites_server_api
+from homeserver.rooms.server_api import membership as rooms_membership_server_api
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
 from homeserver.sync import client_api as sync_client_api
+from homeserver.transactions import server_api as transactions_server_api
+from homeserver.transactions import tasks as transactions_tasks
 from homeserver.typing import client_api as typing_client_api
 from homeserver.typing.tasks import TypingEnder
 
@@ -68,11 +78,15 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     typing_client_api,
     directory_client_api,
     directory_server_api,
+    rooms_membership_server_api,
+    rooms_invites_server_api,
+    rooms_history_server_api,
+    transactions_server_api,
     sync_client_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
-AFTER_PERSIST: Final[Sequence[Consequence]] = ()
+AFTER_PERSIST: Final[Sequence[Consequence]] = (destinations_queue.QUEUE_EVENTS,)
 
 _KNOWN_KEYS: Final = 100_000
 
@@ -133,6 +147,11 @@ class Server:
         typing_ender = TypingEnder(db, live)
         typing_ender.start()
         stack.push_async_callback(typing_ender.stop)
+        for work in _upkeep(ctx):
+            await stack.enter_async_context(work)
+        if config.federation.enabled:
+            sender = await stack.enter_async_context(Sender(ctx))
+            await stack.enter_async_context(EphemeralWatch(ctx, sender))
         await self._listen(ctx, authentication)
 
     async def _listen(self, ctx: Context, authentication: Authentication) -> None:
@@ -162,6 +181,20 @@ class Server:
                 for listen in config.listen
             ]
         )
+
+
+def _upkeep(ctx: Context) -> Iterator[Periodic]:
+    """What every process does now and then."""
+    yield Periodic(
+        "forget-expired",
+        accounts_tasks.EVERY_S,
+        lambda: accounts_tasks.forget_expired(ctx),
+    )
+    yield Periodic(
+        "forget-transactions",
+        transactions_tasks.EVERY_S,
+        lambda: transactions_tasks.forget_old(ctx),
+    )
 
 
 def _served(config: Config, serves: Sequence[str]) -> Sequence[str]:
