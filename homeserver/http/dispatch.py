@@ -255,12 +255,17 @@ def _token_of(raw: BaseRequest, request: Request) -> str | None:
 async def _receive(request: Request, route: Route) -> None:
     """Read the body, up to the route's bound. Raises: M_TOO_LARGE, 408."""
     raw = request.raw
-    if route.streams_body or not raw.can_read_body:
+    if not raw.can_read_body:
         return
     content = raw.content
     length = raw.content_length
     if length is not None and length > route.max_body:
         raise errors.too_large(f"At most {route.max_body} bytes are taken here.")
+    if "Expect" in raw.headers and raw.transport is not None:
+        # Sent only now, so that who is refused need not send the body.
+        raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if route.streams_body:
+        return
     if content.is_eof():
         # The usual case: it came together with the head.
         body = content.read_nowait()

@@ -92,6 +92,8 @@ class Connection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - may quote the peer's bytes
     ) -> StreamResponse:
         """Answer what is not HTTP, and what went wrong below `dispatch`."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the peer is gone; `dispatch` lets no other one out
         if request.writer.output_size > 0:
             raise ConnectionError("the response has begun; it can only be cut")
         if status >= 500:

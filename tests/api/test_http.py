@@ -1,5 +1,6 @@
 """What every request goes through, seen from outside, with endpoints made for it."""
 
+import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -275,6 +276,31 @@ async def test_a_body_over_the_bound_is_refused(server: FakeServer) -> None:
     answer = await server.raw(chunked + (b"400\r\n" + b" " * 1024 + b"\r\n") * 3)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"M_TOO_LARGE" in answer
+
+
+async def test_a_client_that_asks_first_is_told_to_send_its_body(
+    server: FakeServer,
+) -> None:
+    async def ask(length: int) -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"POST {V3}/object HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n".encode()
+        )
+        async with asyncio.timeout(10):
+            first = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b" " * (length - 2) + b"{}")
+            answer = await reader.read()
+        writer.close()
+        return first, answer
+
+    first, answer = await ask(100)
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"{}")
+    # Who would be refused need not send it.
+    first, _ = await ask(5000)
+    assert first.startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_compressed_body_is_bounded_by_what_it_becomes(

@@ -84,6 +84,27 @@ async def test_other_work_goes_on_without_its_client(server: FakeServer) -> None
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("route", ["object", "slow"])
+async def test_a_client_that_goes_away_is_no_error(
+    server: FakeServer, route: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    length = 10 if route == "object" else 0
+    head = f"POST {V3}/{route} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}"
+    writer.write(f"{head}\r\n\r\n".encode())
+    while not server.hall.gate.working:
+        await asyncio.sleep(0.01)
+    writer.close()
+    await asyncio.sleep(0.05)
+    server.state.slow.set()
+    async with asyncio.timeout(5):
+        while server.hall.gate.working:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    said = capfd.readouterr()
+    assert "rror" not in said.out + said.err
+
+
 async def test_a_stop_answers_long_polls_and_finishes_requests() -> None:
     async with fake_server() as server:
         server.hall.gate.on_drain(server.state.news.set)
