@@ -63,7 +63,7 @@ def _check_selected(event: Pdu, keys: Sequence[StateKey | None]) -> None:
         event.version, event.type, event.state_key, event.sender, event.content
     )
     for key in keys:
-        if key is None or key not in selected:
+        if key not in selected:
             kind = "a message" if key is None else key[0][:80]
             raise refuse(
                 event.version,

@@ -98,15 +98,11 @@ class PowerLevels:
 
     def user(self, user_id: str) -> Level:
         """How much power the user has."""
-        create, content = self.create, self.content
+        create = self.create
         if create is not None:
             if is_creator(create, user_id):
                 return math.inf
-            if (
-                content is None
-                and not self.version.privileged_creators
-                and creator_of(create) == user_id
-            ):
+            if self.content is None and creator_of(create) == user_id:
                 return _CREATOR_WITHOUT_POWER_LEVELS
         level = self._entry("users", user_id)
         return self.named("users_default") if level is None else level

@@ -2,6 +2,7 @@
 
 import pytest
 
+from federation import auth_rules
 from federation.auth_rules.rules import Rule
 from federation.pdu import Pdu
 from federation.room_versions import RoomVersion
@@ -237,6 +238,7 @@ def test_who_is_said_to_vouch_must_sign(version: RoomVersion) -> None:
     assert room.refusal(join, vouched=False) == expected
     assert room.refusal(leave, vouched=False) == expected
     assert room.refusal(room.membership(BOB, "join"), vouched=False) is None
+    auth_rules.check(join, room.state)  # who says nothing has checked it
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────

@@ -103,6 +103,11 @@ def an_additional_creator_is_among_the_users(room: Room) -> Pdu:
     return room.power_levels(users={ANNA: 50, BOB: 100})
 
 
+@allowed(when=lambda version: not version.privileged_creators)
+def the_creator_is_a_user_like_others_until_version_11(room: Room) -> Pdu:
+    return room.power_levels(users={ALICE: 100})
+
+
 @allowed()
 def first_levels_may_hold_anything(room: Room) -> Pdu:
     return room.power_levels(**dict.fromkeys(NAMED, 2**53 - 1), users={ANNA: 200})
