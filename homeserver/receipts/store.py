@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from federation.ids import EventId, RoomId, ServerName, UserId
+from federation.ids import EventId, UserId
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_as
 from homeserver.live.changes import Positioned
@@ -111,45 +111,4 @@ async def receipts_between(
         since,
         upto,
         reader,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingReceipt:
-    """A receipt of ours that another server is to be told, and when it moved."""
-
-    room_id: RoomId
-    user_id: UserId
-    event_id: EventId
-    ts: int
-    thread_id: str | None
-    position: int
-
-
-async def local_receipts_for(
-    tx: Tx, server_name: ServerName, after: int, upto: int, limit: int
-) -> list[OutgoingReceipt]:
-    """Our users' `m.read` receipts in rooms that the server is in, as they moved.
-
-    From positions after `after`, up to and with `upto`, at most `limit`, in order. A
-    receipt that moved again meanwhile comes once, where it is now.
-    """
-    return await fetch_as(
-        tx,
-        OutgoingReceipt,
-        """
-        SELECT rooms.room_id, r.user_id, r.event_id, r.ts,
-               nullif(r.thread_id, '') AS thread_id, r.position
-          FROM room_servers s
-          JOIN receipts r USING (room_nid)
-          JOIN rooms USING (room_nid)
-         WHERE s.server_name = $1 AND s.joined > 0
-           AND r.position > greatest($2, s.since) AND r.position <= $3
-           AND r.local AND r.receipt_type = 'm.read'
-         ORDER BY r.position LIMIT $4
-        """,
-        server_name,
-        after,
-        upto,
-        limit,
     )

@@ -67,11 +67,12 @@ async def end(tx: Tx, batch: Sequence[Positioned[RunOut]]) -> None:
 
 
 async def typing_in(tx: Tx, room_nids: Sequence[int]) -> Mapping[int, Sequence[UserId]]:
-    """Who types in each of these rooms, nobody included."""
+    """Which members type in each of these rooms; a room where nobody does is there."""
     rows = await tx.fetch(
         """
-        SELECT room_nid, user_id FROM typing
-         WHERE room_nid = ANY($1) AND until > now()
+        SELECT room_nid, user_id
+          FROM typing JOIN memberships USING (room_nid, user_id)
+         WHERE room_nid = ANY($1) AND until > now() AND membership = 'join'
          ORDER BY user_id
         """,
         room_nids,

@@ -52,6 +52,14 @@ async def test_typing_ends_by_itself_and_those_who_wait_hear_of_it(hearth, alice
     assert await typing(hearth, room) == []
 
 
+async def test_who_leaves_types_no_longer(hearth, alice, bob):
+    room = await alice.creates_room(**PUBLIC)
+    await bob.joins(room)
+    await bob.sets_typing(room)
+    await bob.leaves(room)
+    assert await typing(hearth, room) == []
+
+
 async def test_going_on_puts_the_end_off(hearth, alice):
     room = await alice.creates_room()
     await types(alice, room, typing=True, timeout=1000)
