@@ -44,7 +44,7 @@ from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
-from homeserver.rooms import create_api, history_api, membership_api
+from homeserver.rooms import create_api, history_api, membership_api, stripped
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
@@ -86,7 +86,10 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
-AFTER_PERSIST: Final[Sequence[Consequence]] = (destinations_queue.QUEUE_EVENTS,)
+AFTER_PERSIST: Final[Sequence[Consequence]] = (
+    destinations_queue.QUEUE_EVENTS,
+    stripped.STRIPPED_STATE,
+)
 
 _KNOWN_KEYS: Final = 100_000
 

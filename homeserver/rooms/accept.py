@@ -173,15 +173,15 @@ async def _judge(
         pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
     )
     at_event = await _state_pdus(live, await live.states.get(before, keys))
-    rejected = _refusal_by_auth_events(pdu, auth, create, vouched=incoming.vouched)
+    rejected = refusal_by_auth_events(pdu, auth, create, vouched=incoming.vouched)
     if rejected is None and known is not None:
         rejected = known.rejected
-    rejected = rejected or _refusal(pdu, at_event, create, vouched=incoming.vouched)
+    rejected = rejected or refusal(pdu, at_event, create, vouched=incoming.vouched)
     soft_failed = False
     if rejected is None and before != writer.head.state_root and not incoming.begins:
         nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
         now = await _state_pdus(live, nids)
-        soft_failed = _refusal(pdu, now, create, vouched=incoming.vouched) is not None
+        soft_failed = refusal(pdu, now, create, vouched=incoming.vouched) is not None
     if known is None:
         await live.events.numbers.reserve(1)
     nid = live.events.numbers.next() if known is None else known.nid
@@ -259,7 +259,7 @@ async def _state_pdus(live: Live, nids: Mapping[StateKey, int]) -> dict[StateKey
     return {key: events[nid].pdu for key, nid in nids.items()}
 
 
-def _refusal_by_auth_events(
+def refusal_by_auth_events(
     pdu: Pdu,
     auth: Mapping[EventId, StoredEvent],
     create: Pdu | None,
@@ -274,12 +274,13 @@ def _refusal_by_auth_events(
     except Rejected as refused:
         return str(refused)
     state = {p.key: p for p in pdus if p.key is not None}
-    return _refusal(pdu, state, create, vouched=vouched)
+    return refusal(pdu, state, create, vouched=vouched)
 
 
-def _refusal(
+def refusal(
     pdu: Pdu, state: Mapping[StateKey, Pdu], create: Pdu | None, *, vouched: bool
 ) -> str | None:
+    """Checks 5 and 6: the rules on a state; why they refuse the event, if they do."""
     try:
         auth_rules.check(pdu, state, create=create, vouched=vouched)
     except Rejected as refused:

@@ -157,13 +157,15 @@ async def _write(
     live = ctx.live
     keys = {j.verified.pdu.key for j in judged.values()}
     key_nids = await live.states.keys.intern(key for key in keys if key is not None)
-    await live.events.numbers.reserve(len(judged))
-    async with ctx.db.transaction() as tx:
+    async with (
+        live.events.numbers.reserved(len(judged)) as new_nid,
+        ctx.db.transaction() as tx,
+    ):
         await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK, room.nid % 2**31)
         before = await store.read_nids(tx, list(judged))
         nids = {event_id: event.nid for event_id, event in auth.items()}
         for event_id in judged:
-            nids[event_id] = before.get(event_id) or live.events.numbers.next()
+            nids[event_id] = before.get(event_id) or new_nid()
         events = [
             _outlier(room, judged_event, nids) for judged_event in judged.values()
         ]

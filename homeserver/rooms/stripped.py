@@ -18,22 +18,17 @@ from federation.canonical_json import JsonObject
 from federation.errors import Malformed
 from federation.ids import RoomId, UserId, parse_user_id
 from federation.pdu import Pdu, StateKey
+from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.context import Context
 from homeserver.db.pool import Tx
+from homeserver.events.client_format import STRIPPED_KEYS
 from homeserver.live.live import Live
 from homeserver.live.room import Room
+from homeserver.live.steps import Consequence, Step
 from homeserver.rooms.checked import check_events
 
-STRIPPED_KEYS: Final[Sequence[StateKey]] = (
-    ("m.room.create", ""),
-    ("m.room.name", ""),
-    ("m.room.avatar", ""),
-    ("m.room.topic", ""),
-    ("m.room.join_rules", ""),
-    ("m.room.canonical_alias", ""),
-    ("m.room.encryption", ""),
-)
+_PENDING: Final = frozenset({"invite", "knock"})
 # A server that invites may send more events than are listed; so many are looked at.
 MAX_EVENTS: Final = 50
 
@@ -113,3 +108,69 @@ async def read_stripped_state(
         user_id,
     )
     return [] if text is None else orjson.loads(text)
+
+
+# ── For users of ours who are invited to rooms that we are in ────────────────────────
+
+
+def _invited(step: Step) -> list[tuple[UserId, int]]:
+    """Users of ours whom a step invites or whose knock it brings, with the events."""
+    end = ":" + step.room.our_name
+    return [
+        (user_id, nid)
+        for user_id, (membership, nid) in step.members.items()
+        if membership in _PENDING and user_id.endswith(end)
+    ]
+
+
+async def _write(tx: Tx, steps: Sequence[tuple[int, Step]]) -> None:
+    for _, step in steps:
+        for user_id, nid in _invited(step):
+            await _write_one(tx, step, user_id, nid)
+
+
+async def _write_one(tx: Tx, step: Step, user_id: UserId, nid: int) -> None:
+    """Note the room as it is with the invite; `current_state` is written already."""
+    rows = await tx.fetch(
+        """
+        SELECT j.json, e.redacted_by IS NOT NULL AS redacted
+          FROM unnest($2::text[], $3::text[]) AS wanted (type, state_key)
+          JOIN state_keys k USING (type, state_key)
+          JOIN current_state c ON c.room_nid = $1 AND c.key_nid = k.key_nid
+          JOIN events e USING (event_nid)
+          JOIN event_json j USING (event_nid)
+        UNION ALL
+        -- Who invites, then the invite itself.
+        SELECT j.json, false
+          FROM events invite
+          JOIN state_keys k ON k.type = 'm.room.member'
+                           AND k.state_key = invite.sender
+          JOIN current_state c ON c.room_nid = $1 AND c.key_nid = k.key_nid
+          JOIN event_json j ON j.event_nid = c.event_nid
+         WHERE invite.event_nid = $4 AND c.event_nid <> $4
+        UNION ALL
+        SELECT json, false FROM event_json WHERE event_nid = $4
+        """,
+        step.room.nid,
+        [event_type for event_type, _ in STRIPPED_KEYS],
+        [state_key for _, state_key in STRIPPED_KEYS],
+        nid,
+    )
+    stripped = []
+    for row in rows:
+        event = canonical_json.parse_object(row["json"])
+        if row["redacted"]:
+            event = redact(event, step.room.version)
+        stripped.append(strip(event))
+    await tx.execute(
+        """
+        INSERT INTO stripped_state (room_nid, user_id, state) VALUES ($1, $2, $3)
+        ON CONFLICT (room_nid, user_id) DO UPDATE SET state = EXCLUDED.state
+        """,
+        step.room.nid,
+        user_id,
+        canonical_json.encode(stripped).decode(),
+    )
+
+
+STRIPPED_STATE: Final = Consequence(lambda step: bool(_invited(step)), _write)
