@@ -7,7 +7,7 @@ Spec: client-server-api#getting-events-for-a-room
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from federation.pdu import StateKey
@@ -48,6 +48,11 @@ class Page:
     sights: Sequence[Sight]
     end: Point | None
     lowest: int | None = None
+
+    @property
+    def has_first(self) -> bool:
+        """Whether the last event is the room's first."""
+        return bool(self.sights) and self.sights[-1].event.pdu.is_create
 
 
 def newest_point(live: Live, may: Access) -> Point:
@@ -93,6 +98,7 @@ async def read_page(
     point = where.start
     sights: list[Sight] = []
     lowest: int | None = None
+    is_end = False
     for attempt in range(_MAX_PAGES):
         # More each time, since many seem to be hidden or filtered.
         size = min(max(limit - len(sights), _PAGE << attempt), _MAX_PAGE)
@@ -104,16 +110,12 @@ async def read_page(
             lowest = last.depth if lowest is None else min(lowest, last.depth)
             point = _beyond(point if where.backwards else newest, last, where)
         is_end = len(places) < size and (last is None or last is places[-1])
-        if is_end or (where.backwards and _is_first(sights)):
-            return Page(sights, None, lowest)
-        if len(sights) >= limit:
+        if is_end or len(sights) >= limit:
             break
-    return Page(sights, point, lowest)
-
-
-def _is_first(sights: Sequence[Sight]) -> bool:
-    """Whether the last event is the room's first."""
-    return bool(sights) and sights[-1].event.pdu.is_create
+    page = Page(sights, None if is_end else point, lowest)
+    if where.backwards and page.has_first:
+        return replace(page, end=None)
+    return page
 
 
 def _beyond(point: Point, place: Place, where: Range) -> Point:

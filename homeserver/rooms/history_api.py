@@ -1,5 +1,6 @@
 """The endpoints that read a room's history."""
 
+from collections.abc import Callable
 from typing import Final
 
 from federation import canonical_json
@@ -18,14 +19,17 @@ from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.rooms import history
 from homeserver.rooms.access import Access, access
+from homeserver.rooms.backfill import backfill
 from homeserver.rooms.client_api import ROOM, Shown, spliced
-from homeserver.rooms.history import DEFAULT_LIMIT, MAX_LIMIT, Range
+from homeserver.rooms.history import DEFAULT_LIMIT, MAX_LIMIT, Page, Range
 from homeserver.rooms.timeline import Point, parse_point
 from homeserver.rooms.viewing import visible
 
 # How many events near a time are looked at for one that the user may see.
 _NEAR: Final = 50
 _NEAR_PAGES: Final = 4
+# How often history is fetched from other servers for one page.
+_FETCHES: Final = 2
 
 
 def _point(request: ClientRequest, name: str) -> Point | None:
@@ -77,7 +81,7 @@ async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
         return wanted.keeps_event(event.shown)
 
     where = Range(start, backwards, stop)
-    page = await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
+    page = await _read(ctx, may, where, limit, keeps)
     shown = Shown(ctx, request)
     answer: dict[str, object] = {
         "start": request.query_str("from") or str(start),
@@ -91,6 +95,29 @@ async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
         members = await history.members_for(ctx.live, root, page.sights)
         answer["state"] = shown.all(members)
     return spliced(answer)
+
+
+async def _read(
+    ctx: Context,
+    may: Access,
+    where: Range,
+    limit: int,
+    keeps: Callable[[StoredEvent], bool],
+) -> Page:
+    """A page; what is missing in it, or after it, is first fetched from others.
+
+    Spec: server-server-api#backfilling-and-retrieving-missing-events
+    """
+    for _ in range(_FETCHES):
+        page = await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
+        if limit == 0 or not where.backwards or not may.reader.is_joined:
+            return page
+        # Where it ends for want of events, any gap may be the reason.
+        ends_early = page.end is None and where.stop is None and not page.has_first
+        lowest = 0 if ends_early else page.lowest
+        if lowest is None or not await backfill(ctx, may.room, lowest, limit):
+            return page
+    return await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
 
 
 @route("GET", f"{ROOM}/event/{{eventId}}", auth=by_access_token)

@@ -319,3 +319,52 @@ async def test_an_event_is_found_by_its_time(alice, bob):
     found = await bob.get(where, ts=times[2], dir="f")
     event = await bob.reads_event(room, found["event_id"])
     assert event["content"]["membership"] == "join", "the first that bob may see"
+
+
+# ── History that other servers have ──────────────────────────────────────────────────
+
+
+async def test_gaps_are_filled_as_far_as_a_page_goes(alice, bob, monkeypatch):
+    room = await alice.creates_room(**PUBLIC)
+    ids = await chat(alice, room, 30)
+    depths = []
+
+    async def nothing(_ctx, _room, lowest: int, _limit: int) -> bool:
+        depths.append(lowest)
+        return False
+
+    monkeypatch.setattr("homeserver.rooms.history_api.backfill", nothing)
+    first = await page(alice, room, dir="b", limit=5)
+    second = await page(alice, room, dir="b", limit=5, from_=first["end"])
+    assert len(depths) == 2
+    assert depths[0] == depths[1] + 5 > 5
+    depths.clear()
+    await page(alice, room, dir="b", limit=100)
+    assert depths == [1], "the whole room is here: only gaps in it count"
+    depths.clear()
+    await page(alice, room, dir="b", limit=100, from_="s1t0_1")
+    assert depths == [0], "there is nothing here: any gap may be why"
+    depths.clear()
+    await page(alice, room, dir="f", limit=100)
+    await page(alice, room, dir="b", limit=0)
+    await alice.reads_event(room, ids[0])
+    await bob.joins(room)
+    await bob.leaves(room)
+    await page(bob, room, dir="b", limit=100)
+    assert depths == []
+    assert second["chunk"]
+
+
+async def test_a_page_is_read_again_when_something_was_fetched(alice, monkeypatch):
+    room = await alice.creates_room()
+    calls = []
+
+    async def something(*_: object) -> bool:
+        calls.append(await alice.sends(room, f"fetched {len(calls)}"))
+        return True
+
+    monkeypatch.setattr("homeserver.rooms.history_api.backfill", something)
+    await alice.syncs()
+    reply = await page(alice, room, dir="b", limit=50)
+    assert len(calls) == 2, "and not for ever"
+    assert "end" not in reply
