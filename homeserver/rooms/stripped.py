@@ -169,7 +169,7 @@ async def _write_one(tx: Tx, step: Step, user_id: UserId, nid: int) -> None:
         """,
         step.room.nid,
         user_id,
-        canonical_json.encode(stripped).decode(),
+        orjson.dumps(stripped).decode(),
     )
 
 
