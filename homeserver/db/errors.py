@@ -18,3 +18,11 @@ class CommitUnknown(DatabaseError):  # noqa: N818
     The transaction is there whole or not at all; only reading tells which. Doing it
     again is safe only when the work itself notices that it has been done.
     """
+
+
+class NotCommitted(DatabaseError):  # noqa: N818
+    """The database has undone the transaction, since one of its statements failed.
+
+    A slip of ours: whoever catches a statement's error within a transaction must let
+    the transaction end.
+    """

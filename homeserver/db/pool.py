@@ -10,14 +10,20 @@ while committing. The pool finds its way back by itself when the server does.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Final, Self, TypeAlias, TypeVar
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from homeserver.db.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
+from homeserver.db.errors import (
+    CommitUnknown,
+    DatabaseError,
+    DatabaseUnavailable,
+    NotCommitted,
+)
 from homeserver.db.listener import Listener, OnNotification
 
 # A connection, inside a transaction where the caller writes.
@@ -117,84 +123,29 @@ class Database:
 
         return cls(dsn, await retrying(open_pool, patience), size)
 
-    @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[Tx]:
+    def read(self) -> "Use":
         """A connection for single statements, each seeing what is committed by then.
 
         Raises: DatabaseUnavailable.
         """
-        async with self._connection() as connection:
-            yield connection
+        return Use(self._pool)
 
-    @contextlib.asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Tx]:
+    def snapshot(self) -> "Use":
         """A read-only transaction: all its statements see one state of the database.
 
         Raises: DatabaseUnavailable.
         """
-        async with (
-            self._connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
+        return TransactionUse(
+            self._pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        )
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    def transaction(self) -> "Use":
         """A transaction: committed when the block ends, undone when it raises.
 
-        Raises: DatabaseUnavailable when nothing was committed; CommitUnknown when the
-        connection was lost while committing.
+        Raises: DatabaseUnavailable and NotCommitted when nothing was committed;
+        CommitUnknown when the connection was lost while committing.
         """
-        committing = False
-        try:
-            async with self._connection() as connection:
-                transaction = connection.transaction()
-                await transaction.start()
-                try:
-                    yield connection
-                except BaseException:
-                    # A lost connection has undone it already.
-                    with contextlib.suppress(*DRIVER_ERRORS):
-                        await transaction.rollback()
-                    raise
-                committing = True
-                await transaction.commit()
-        except DatabaseUnavailable as error:
-            if committing:
-                raise CommitUnknown(str(error)) from error
-            raise
-
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[PoolConnectionProxy]:
-        try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                f"no database connection became free in {ACQUIRE_SECONDS:.0f} s"
-            ) from None
-        except DRIVER_ERRORS as error:
-            raise DatabaseUnavailable(
-                f"the database cannot be reached: {error}"
-            ) from error
-        try:
-            yield connection
-        except Exception as error:
-            if is_lost(error):
-                with contextlib.suppress(asyncpg.InterfaceError):
-                    connection.terminate()  # the pool must not hand it out again
-                raise DatabaseUnavailable(
-                    f"the database connection was lost: {error}"
-                ) from error
-            raise
-        finally:
-            await self._give_back(connection)
-
-    async def _give_back(self, connection: PoolConnectionProxy) -> None:
-        try:
-            await self._pool.release(connection)
-        except DRIVER_ERRORS as error:
-            # The pool has dropped it and makes a new one when it is needed.
-            log.debug("database connection dropped", reason=str(error))
+        return TransactionUse(self._pool, "BEGIN")
 
     async def listen(self, channel: str, callback: OnNotification) -> Listener:
         """Call back with every payload sent to the channel from now on.
@@ -256,6 +207,97 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class Use:
+    """One use of a connection of the pool, for `async with`."""
+
+    __slots__ = ("_connection", "_pool")
+
+    # A class and not a generator: it is on the way of every request.
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._connection: PoolConnectionProxy
+
+    async def __aenter__(self) -> Tx:
+        try:
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                self._connection = await self._pool.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"no database connection became free in {ACQUIRE_SECONDS:.0f} s"
+            ) from None
+        except DRIVER_ERRORS as error:
+            raise DatabaseUnavailable(
+                f"the database cannot be reached: {error}"
+            ) from error
+        return self._connection
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        lost = error is not None and is_lost(error)
+        if lost:
+            with contextlib.suppress(asyncpg.InterfaceError):
+                self._connection.terminate()  # the pool must not hand it out again
+        try:
+            await self._pool.release(self._connection)
+        except DRIVER_ERRORS as reason:
+            # The pool has dropped it and makes a new one when it is needed.
+            log.debug("database connection dropped", reason=str(reason))
+        if lost:
+            raise DatabaseUnavailable(
+                f"the database connection was lost: {error}"
+            ) from error
+
+
+class TransactionUse(Use):
+    """The same within a transaction, which `begin` opens."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, pool: asyncpg.Pool, begin: str) -> None:
+        super().__init__(pool)
+        self._begin = begin
+
+    async def __aenter__(self) -> Tx:
+        connection = await super().__aenter__()
+        try:
+            await connection.execute(self._begin)
+        except BaseException as error:
+            await super().__aexit__(type(error), error, None)
+            raise
+        return connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            # A lost connection has undone it already; one that cannot even roll back
+            # is dropped when it is given back.
+            with contextlib.suppress(*DRIVER_ERRORS):
+                await self._connection.execute("ROLLBACK")
+            await super().__aexit__(kind, error, trace)
+            return
+        try:
+            told = await self._connection.execute("COMMIT")
+        except BaseException as failure:
+            try:
+                await super().__aexit__(type(failure), failure, None)
+            except DatabaseUnavailable as unavailable:
+                raise CommitUnknown(str(unavailable)) from failure
+            raise
+        await super().__aexit__(None, None, None)
+        if told != "COMMIT":
+            # A statement failed, and its error did not leave the block.
+            raise NotCommitted("an error within the transaction was passed over")
 
 
 async def retrying(operation: Callable[[], Awaitable[T]], patience: float) -> T:

@@ -1,11 +1,17 @@
 """What the pool promises: typed losses, and a way back after each."""
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
 
-from homeserver.db.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
+from homeserver.db.errors import (
+    CommitUnknown,
+    DatabaseError,
+    DatabaseUnavailable,
+    NotCommitted,
+)
 from homeserver.db.pool import Database, retrying
 
 
@@ -97,6 +103,32 @@ async def test_errors_of_statements_and_of_the_caller_pass_unchanged(database):
         async with database.transaction() as tx:
             await tx.execute("CREATE TABLE once (n int PRIMARY KEY)")
             await tx.execute("INSERT INTO once VALUES (1), (1)")
+
+
+async def test_an_error_that_is_passed_over_does_not_look_like_a_commit(database):
+    with pytest.raises(NotCommitted):
+        async with database.transaction() as tx:
+            await tx.execute("CREATE TABLE birds (name text)")
+            with contextlib.suppress(asyncpg.UndefinedTableError):
+                await tx.execute("INSERT INTO fish VALUES (1)")
+    async with database.read() as tx:
+        assert await tx.fetchval("SELECT to_regclass('birds')") is None
+
+
+async def test_a_cancelled_transaction_is_undone_and_the_connection_goes_back(database):
+    async def write():
+        async with database.transaction() as tx:
+            await tx.execute("CREATE TABLE birds (name text)")
+            await tx.execute("SELECT pg_sleep(60)")
+
+    for _ in range(database.size + 1):
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(0.1)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    async with database.read() as tx:
+        assert await tx.fetchval("SELECT to_regclass('birds')") is None
 
 
 async def test_waiting_for_a_connection_is_bounded(database, monkeypatch):
