@@ -44,26 +44,29 @@ async def make_room(
     Raises: Rejected when the rules refuse one of them, TooLarge.
     """
     now = ctx.clock.ms()
-    room = await insert_room(ctx, _room_id(ctx, new, now), new.version)
-    while room.head.extremities:  # the same room made in the same millisecond
-        now += 1
+    while True:
         room = await insert_room(ctx, _room_id(ctx, new, now), new.version)
-    async with ctx.live.writers.hold(room) as writer:
-        builder = Builder(ctx.live, ctx.key, writer, now)
-        create = NewEvent(
-            type="m.room.create",
-            sender=new.creator,
-            content=new.create_content,
-            state_key="",
-        )
-        stored = [await builder.add(create)]
-        for event in new.events:
-            stored.append(await builder.add(event))  # noqa: PERF401 - in order
-        if on_ready is not None:
-            await on_ready(room)
-        step = builder.submit()
+        async with ctx.live.writers.hold(room) as writer:
+            if not writer.head.extremities:
+                builder = Builder(ctx.live, ctx.key, writer, now)
+                stored = await _build(builder, new)
+                if on_ready is not None:
+                    await on_ready(room)
+                step = builder.submit()
+                break
+        now += 1  # the same room was made in the same millisecond
     await step.future
     return room, stored
+
+
+async def _build(builder: Builder, new: NewRoom) -> list[StoredEvent]:
+    create = NewEvent(
+        type="m.room.create",
+        sender=new.creator,
+        content=new.create_content,
+        state_key="",
+    )
+    return [await builder.add(event) for event in (create, *new.events)]
 
 
 def _room_id(ctx: Context, new: NewRoom, now_ms: int) -> RoomId:
