@@ -18,7 +18,8 @@ _GOES: Final = frozenset({"leave", "ban"})
 
 
 def _is_due(step: Step) -> bool:
-    return any(step.servers.values()) or any(
+    our_name = step.room.our_name
+    return any(by and server != our_name for server, by in step.servers.items()) or any(
         event.outgoing and event.pdu.membership in _GOES for event in step.events
     )
 
