@@ -14,7 +14,10 @@ from federation.room_versions import RoomVersion
 from homeserver.context import Context
 from homeserver.events.stored import StoredEvent
 from homeserver.live.room import Room
+from homeserver.live.steps import Step
 from homeserver.rooms.build import Builder, NewEvent
+
+OnReady = Callable[[Room], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class NewRoom:
 async def make_room(
     ctx: Context,
     new: NewRoom,
-    on_ready: Callable[[Room], Awaitable[None]] | None = None,
+    on_ready: OnReady | None = None,
 ) -> tuple[Room, list[StoredEvent]]:
     """Make a room with all its first events, durable and in the view.
 
@@ -44,19 +47,28 @@ async def make_room(
     Raises: Rejected when the rules refuse one of them, TooLarge.
     """
     now = ctx.clock.ms()
-    while True:
+    made = None
+    while made is None:
         room = await insert_room(ctx, _room_id(ctx, new, now), new.version)
-        async with ctx.live.writers.hold(room) as writer:
-            if not writer.head.extremities:
-                builder = Builder(ctx.live, ctx.key, writer, now)
-                stored = await _build(builder, new)
-                if on_ready is not None:
-                    await on_ready(room)
-                step = builder.submit()
-                break
-        now += 1  # the same room was made in the same millisecond
+        made = await _fill(ctx, room, new, now, on_ready)
+        now += 1  # next time: the same room was made in the same millisecond
+    step, stored = made
     await step.future
-    return room, stored
+    return step.room, stored
+
+
+async def _fill(
+    ctx: Context, room: Room, new: NewRoom, now_ms: int, on_ready: OnReady | None
+) -> tuple[Step, list[StoredEvent]] | None:
+    """Hand the room's events to the committer; None when it has events already."""
+    async with ctx.live.writers.hold(room) as writer:
+        if writer.head.extremities:
+            return None
+        builder = Builder(ctx.live, ctx.key, writer, now_ms)
+        stored = await _build(builder, new)
+        if on_ready is not None:
+            await on_ready(room)
+        return builder.submit(), stored
 
 
 async def _build(builder: Builder, new: NewRoom) -> list[StoredEvent]:

@@ -173,6 +173,14 @@ def signatures_are_no_signatures(room: Room) -> Pdu:
     return redeem(room, {"signed": signed})
 
 
+@refused_by(Rule.TOKEN_SIGNATURE)
+def what_is_signed_has_no_canonical_form(room: Room) -> Pdu:
+    has_third_party_invite(room)
+    event = redeem(room, {"signed": signed_for(BOB)})
+    event.content["third_party_invite"]["signed"]["name"] = "\ud800"
+    return event
+
+
 @stories.parametrize
 def test_third_party_rules(rule, story, version) -> None:
     play(rule, story, version)

@@ -108,5 +108,5 @@ def test_one_change_in_a_large_room_writes_little():
 
 def test_an_unchanged_update_keeps_the_root():
     forest = Forest()
-    root = forest.update(0, {key: 1 for key in range(1, 100)})
+    root = forest.update(0, dict.fromkeys(range(1, 100), 1))
     assert forest.update(root, {5: 1, 500: None}) == root
