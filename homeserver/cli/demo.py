@@ -40,24 +40,12 @@ def demo(
 
 async def _demo(directory: Path) -> None:
     steps = Steps()
-    authority = CertificateAuthority.create()
-    tls = trusting(directory, authority)
+    servers: list[DemoServer] = []
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(steps.interrupted)
-        steps("starting two servers, each with a database of its own")
-        servers = []
-        for name in ("one", "two"):
-            server = await DemoServer.start(directory / name, authority)
-            stack.push_async_callback(server.stop)
-            servers.append(server)
-        http = await stack.enter_async_context(
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls),
-                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            )
-        )
         try:
-            await asyncio.gather(*(server.answers(http) for server in servers))
+            steps("starting two servers, each with a database of its own")
+            http = await _start(directory, servers, stack)
             steps.done()
             await _talk(http, servers)
         except (DidNotStart, DidNotArrive, Refusal, aiohttp.ClientError) as error:
@@ -68,6 +56,25 @@ async def _demo(directory: Path) -> None:
             raise typer.Exit(1) from None
         steps("stopping both servers")
     steps.done()
+
+
+async def _start(
+    directory: Path, servers: list[DemoServer], stack: contextlib.AsyncExitStack
+) -> aiohttp.ClientSession:
+    """Start the servers, wait for them, and answer what their clients connect with."""
+    authority = CertificateAuthority.create()
+    for name in ("one", "two"):
+        server = await DemoServer.start(directory / name, authority)
+        stack.push_async_callback(server.stop)
+        servers.append(server)
+    http = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusting(directory, authority)),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+        )
+    )
+    await asyncio.gather(*(server.answers(http) for server in servers))
+    return http
 
 
 async def _talk(http: aiohttp.ClientSession, servers: list[DemoServer]) -> None:
