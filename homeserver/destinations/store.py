@@ -373,11 +373,14 @@ async def outgoing_edus(
 
 
 async def servers_in_rooms(tx: Tx, room_nids: Sequence[int]) -> list[ServerName]:
-    """The other servers in any of those rooms."""
+    """The other servers in any of those rooms, and those to be told that they left."""
     rows = await tx.fetch(
         """
-        SELECT DISTINCT server_name FROM room_servers
+        SELECT server_name FROM room_servers
          WHERE room_nid = ANY($1) AND joined > 0
+         UNION
+        SELECT o.server_name FROM outgoing_events o JOIN events e USING (event_nid)
+         WHERE e.room_nid = ANY($1)
         """,
         room_nids,
     )
