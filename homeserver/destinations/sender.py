@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
 import structlog
@@ -24,7 +24,6 @@ from homeserver.destinations import store
 from homeserver.destinations.delivery import Delivery
 from homeserver.destinations.destination import Destination, Item
 from homeserver.destinations.queue import target_server
-from homeserver.events.stored import StoredEvent
 from homeserver.live.room import Room, RoomDelta
 
 _Work = Callable[[], Awaitable[None]]
@@ -150,13 +149,16 @@ class Sender:
         for event in delta.events:
             if not event.outgoing or event.position is None:
                 continue
-            if room is None:
+            servers = {*target_server(event), *(() if room is None else room.servers)}
+            item = Item(event.position, event_nid=event.nid)
+            for server in servers - {
+                self._ctx.server_name,
+                server_of(event.pdu.sender),
+            }:
+                self.offer(server, item)
+            if room is None:  # another process wrote to a room that is not at hand
                 self._unknown_rooms.add(delta.room_nid)
                 self._wake.set()
-                return
-            item = Item(event.position, event_nid=event.nid)
-            for server in _recipients(event, room):
-                self.offer(server, item)
 
     def offer(self, server: ServerName, item: Item) -> None:
         """Send something that is kept: at once, when the server is ours to send to."""
@@ -321,12 +323,6 @@ class Sender:
         if cursors:
             async with self._ctx.db.transaction() as tx:
                 await store.save_cursors(tx, cursors, self._me, release=False)
-
-
-def _recipients(event: StoredEvent, room: Room) -> Iterable[ServerName]:
-    """The servers that get an event of ours: in the room, or just sent away."""
-    servers = {*room.servers, *target_server(event)}
-    return servers - {room.our_name, server_of(event.pdu.sender)}
 
 
 def _backoff_of(failing: store.Failing) -> BackoffState:

@@ -134,6 +134,9 @@ async def _accept(
     known = await live.events.by_id(pdu.event_id)
     if known is not None and not _is_unjudged(known):
         return Outcome.KNOWN, known, None
+    if incoming.begins and writer.room.is_resident:
+        # Another process has brought the room in meanwhile: this is one join more.
+        incoming = replace(incoming, begins=False)
     judged = await _judge(db, live, writer, incoming, known)
     event = judged.event
     if event.rejected is None and not event.soft_failed:

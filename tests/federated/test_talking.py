@@ -1,6 +1,5 @@
 """Two servers, one room: what people on both say and do reaches the others."""
 
-
 import pytest
 from federated_support import Site, agree, eventually
 
