@@ -37,7 +37,9 @@ async def read_change(
     live = sources.live
     root = timeline.end_root if request.use_state_after else timeline.start_root
     if since is None:
-        return StateChange(await whole_state(sources, room, root), members_moved=True)
+        nids = await whole_state(sources, room, root)
+        nids.update(await _unsaid(sources, timeline, root))
+        return StateChange(nids, members_moved=True)
     before = await room_state_at(sources.db, live, room, since)
     if before == root == timeline.end_root:
         return StateChange({})
@@ -45,16 +47,26 @@ async def read_change(
     nids = {key: new for key, (_, new) in gap.items() if new is not None}
     moved = any(key[0] == MEMBER for key in gap)
     must_have = frozenset(key for key in nids if key[0] == MEMBER)
-    if timeline.end_root != root:
-        # What the timeline's own state events do not say: state resolution's changes.
-        shown = {sight.event.nid for sight in timeline.sights}
-        whole = await live.states.diff(before, timeline.end_root)
-        moved = moved or any(key[0] == MEMBER for key in whole)
-        said = {s.event.pdu.key for s in timeline.sights}
-        for key, (_, new) in whole.items():
-            if new is not None and new not in shown and key not in said:
-                nids[key] = new
+    unsaid = await _unsaid(sources, timeline, before)
+    nids.update(unsaid)
+    moved = moved or any(key[0] == MEMBER for key in unsaid)
     return StateChange(nids, moved, must_have)
+
+
+async def _unsaid(
+    sources: Sources, timeline: Timeline, before: int
+) -> dict[StateKey, int]:
+    """What the state became that the timeline's own state events do not say.
+
+    State resolution changes it so, and a gap in the history.
+    """
+    said = {sight.event.pdu.key for sight in timeline.sights}
+    difference = await sources.live.states.diff(before, timeline.end_root)
+    return {
+        key: new
+        for key, (_, new) in difference.items()
+        if new is not None and key not in said
+    }
 
 
 async def whole_state(sources: Sources, room: Room, root: int) -> dict[StateKey, int]:
