@@ -187,7 +187,14 @@ async def _join_held(
             await remote_join(ctx, user_id, room.room_id, servers, content)
             return
         content = {**content, restricted.VOUCHER: admission.voucher}
-    await _send(ctx, room, user_id, user_id, content)
+    try:
+        await _send(ctx, room, user_id, user_id, content)
+    except Rejected as refused:
+        if await membership_of(ctx, room, user_id) == "ban":
+            raise errors.forbidden("You are banned from this room.") from None
+        raise errors.forbidden(
+            f"You cannot join this room without an invite: {refused.why}."
+        ) from None
 
 
 async def check_guest_may_join(ctx: Context, room_id: RoomId) -> None:
