@@ -115,6 +115,7 @@ class Delivery:
             if destination.is_behind:
                 return True
         destination.cursor = max(destination.cursor, upto)
+        destination.was_away = False
         self.moved.add(destination.name)
         return True
 
@@ -157,7 +158,7 @@ class Delivery:
 
         The destination fetches from us, and from others, what it wants of the rest.
         """
-        if not destination.is_failing:
+        if not destination.was_away:
             return None
         name, after = destination.name, destination.cursor
         async with self._ctx.db.read() as tx:
@@ -221,7 +222,7 @@ class Delivery:
             retry_seconds=round(delay),
         )
         destination.is_silent = isinstance(error, NotReachable)
-        destination.is_failing = True
+        destination.is_failing = destination.was_away = True
         destination.retry_seconds = delay
         destination.typing.clear()
         is_long = delay > SHORT_PAUSE_SECONDS

@@ -73,6 +73,8 @@ class Destination:
     seen: int = 0
     is_behind: bool = True
     is_failing: bool = False
+    # It failed since it had everything last, so the backlog may be long.
+    was_away: bool = False
     retry_seconds: float = 0.0
     queue: deque[Item] = field(default_factory=deque)
     typing: dict[tuple[int, str], Edu] = field(default_factory=dict)

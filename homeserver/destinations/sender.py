@@ -275,6 +275,7 @@ class Sender:
                 row.server_name,
                 cursor=row.position,
                 is_failing=row.is_failing,
+                was_away=row.is_failing,
                 retry_seconds=row.retry_seconds,
                 active_at=now,
                 typing=self._stash.pop(row.server_name) or {},
