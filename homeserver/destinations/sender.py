@@ -24,6 +24,7 @@ from homeserver.destinations import store
 from homeserver.destinations.delivery import Delivery
 from homeserver.destinations.destination import Destination, Item
 from homeserver.destinations.queue import target_server
+from homeserver.live.changes import Change, Kind
 from homeserver.live.room import Room, RoomDelta
 
 _Work = Callable[[], Awaitable[None]]
@@ -81,6 +82,8 @@ class Sender:
         self._ctx.wire.backoff.load(map(_backoff_of, failing))
         self._ctx.live.on_events(self._on_events)
         self._ctx.live.view.on_reset(self._on_reset)
+        for kind in (Kind.TO_DEVICE, Kind.DEVICE_LIST, Kind.TOKENS):
+            self._ctx.live.on_change(kind, self._on_edus)
         self._ctx.on_sign_of_life.append(self.heard_from)
         self._tasks = [
             asyncio.create_task(self._repeat(work, seconds), name=f"sender-{name}")
@@ -168,6 +171,18 @@ class Sender:
             return
         destination.offer(item)
         self._delivery.kick(destination)
+
+    def _on_edus(self, _position: int, change: Change) -> None:
+        """EDUs that must not be lost have been stored for servers: read them."""
+        for name in change.reach.servers if change.reach else ():
+            server = ServerName(name)
+            destination = self._held.get(server)
+            if destination is None:
+                self._want(server)
+            else:
+                # At once, or the cursor could go past them.
+                destination.fall_behind()
+                self._delivery.kick(destination)
 
     def offer_typing(self, server: ServerName, key: tuple[int, str], edu: Edu) -> None:
         """Send what a user does in a room now, if the server can be reached."""

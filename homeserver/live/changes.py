@@ -1,7 +1,7 @@
 """What can happen at a position, and what a feature hands to the committer."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,21 @@ class Kind(IntEnum):
     # timeline gave: an invite to, a knock on, or a refusal of a room we are not in.
     MEMBERSHIP = 9
     BACKFILLED = 10  # room_nid, ref: event_nid of an outlier that became history
+    DEVICE_KEYS = 20  # user_id: a device's one-time or fallback keys
+    TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
+    DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys
+
+
+@dataclass(slots=True)
+class Reach:
+    """Whom a change concerns besides what its columns say.
+
+    The store function fills it while it writes; other processes read it again.
+    """
+
+    users: set[str] = field(default_factory=set)  # ours, with messages to devices
+    rooms: set[int] = field(default_factory=set)  # of a user whose devices changed
+    servers: set[str] = field(default_factory=set)  # with an EDU at this position
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,8 @@ class Change:
     ref: int | None = None
     # Of MEMBERSHIP: which it is. Not a column, other processes look at the event.
     membership: str | None = None
+    # Of TO_DEVICE, DEVICE_LIST and TOKENS, which may change a device list. No column.
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,9 @@ class Committer:
         nids = [step.events[0].nid for step in steps]
         while True:
             try:
-                async with self._db.read() as tx:
+                async with self._db.transaction() as tx:
+                    # Waits for the lost statement, should it still be running.
+                    await tx.execute("SELECT FROM sequencer FOR UPDATE")
                     rows = await tx.fetch(
                         """
                         SELECT event_nid, position FROM events

@@ -27,6 +27,7 @@ from homeserver.state.states import States
 CHANNEL: Final = "hearth_changes"
 _POLL_SECONDS: Final = 2.0
 _MAX_BEHIND: Final = 20_000  # more: forget the view and begin anew
+_REACHING: Final = frozenset((Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST))
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +113,8 @@ class Follower:
         by_room: defaultdict[int, list[ChangeRow]] = defaultdict(list)
         applied: list[Applied] = []
         aside = await self._aside_memberships(tx, rows)
+        about_devices = [row.position for row in rows if row.kind in _REACHING]
+        reaches = await loading.read_reaches(tx, about_devices) if about_devices else {}
         for row in rows:
             if row.kind == Kind.EVENT and row.room_nid is not None:
                 by_room[row.room_nid].append(row)
@@ -122,6 +125,7 @@ class Follower:
                     row.user_id,
                     row.ref,
                     aside.get(row.position),
+                    reaches.get(row.position),
                 )
                 applied.append((row.position, change))
         if by_room:

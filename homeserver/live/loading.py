@@ -13,6 +13,7 @@ from federation.room_versions import ROOM_VERSIONS
 from homeserver.db.pool import Tx
 from homeserver.db.rows import from_text
 from homeserver.events.keys import StateKeys
+from homeserver.live.changes import Reach
 from homeserver.live.room import RECENT_EVENTS, Head, Member, Pulse, Room, User
 
 
@@ -157,18 +158,28 @@ async def _read_recent(
 
 
 async def read_pulses(tx: Tx, nids: Sequence[int]) -> dict[int, Pulse]:
-    """When those rooms moved last. Typing is not known after a start: never."""
+    """When those rooms moved last. Typing is not known after a start: never.
+
+    `devices` errs to the late side: it would take a look at every member.
+    """
     rows = await tx.fetch(
         """
         SELECT r.room_nid, r.last_position,
-               (SELECT max(position) FROM receipts WHERE room_nid = r.room_nid)
+               (SELECT max(position) FROM receipts WHERE room_nid = r.room_nid),
+               (SELECT max(position) FROM memberships WHERE room_nid = r.room_nid),
+               (SELECT max(position) FROM device_lists)
           FROM rooms r WHERE r.room_nid = ANY($1)
         """,
         nids,
     )
     return {
-        nid: Pulse(events=events, receipts=receipts or 0)
-        for nid, events, receipts in rows
+        nid: Pulse(
+            events=events,
+            receipts=receipts or 0,
+            members=members or 0,
+            devices=devices or 0,
+        )
+        for nid, events, receipts, members, devices in rows
     }
 
 
@@ -181,6 +192,9 @@ async def read_user(tx: Tx, user_id: UserId, position: int) -> User:
         """,
         user_id,
     )
+    to_device: int | None = await tx.fetchval(
+        "SELECT max(position) FROM to_device WHERE user_id = $1", user_id
+    )
     return User(
         user_id=user_id,
         position=position,
@@ -189,7 +203,37 @@ async def read_user(tx: Tx, user_id: UserId, position: int) -> User:
             for nid, membership, event_nid, at, forgotten in rows
         },
         moved=position,
+        to_device=to_device or 0,
     )
+
+
+async def read_reaches(tx: Tx, positions: Sequence[int]) -> dict[int, Reach]:
+    """Whom changes at those positions concern, about devices."""
+    found: dict[int, Reach] = {position: Reach() for position in positions}
+    rows = await tx.fetch(
+        """
+        SELECT DISTINCT position, user_id, NULL::bigint AS room_nid, NULL AS server_name
+          FROM to_device WHERE position = ANY($1)
+         UNION ALL
+        SELECT d.position, NULL, m.room_nid, NULL
+          FROM device_lists d
+          JOIN memberships m ON m.user_id = d.user_id AND m.membership = 'join'
+         WHERE d.position = ANY($1)
+         UNION ALL
+        SELECT position, NULL, NULL, server_name
+          FROM outgoing_edus WHERE position = ANY($1)
+        """,
+        positions,
+    )
+    for position, user_id, room_nid, server_name in rows:
+        reach = found[position]
+        if user_id is not None:
+            reach.users.add(user_id)
+        elif room_nid is not None:
+            reach.rooms.add(room_nid)
+        else:
+            reach.servers.add(server_name)
+    return found
 
 
 async def read_members_since(

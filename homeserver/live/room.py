@@ -50,11 +50,13 @@ class Pulse:
     events: int = 0
     receipts: int = 0
     typing: int = 0
+    members: int = 0  # with events: when a membership changed
+    devices: int = 0  # the device list of a member
 
     @property
     def last(self) -> int:
         """The last position at which anything moved."""
-        return max(self.events, self.receipts, self.typing)
+        return max(self.events, self.receipts, self.typing, self.devices)
 
 
 @dataclass(slots=True)
@@ -175,6 +177,7 @@ class User:
     rooms: dict[int, Member]
     # Last positions of what is the user's own.
     moved: int = 0  # memberships, account data, receipts of theirs …: anything
+    to_device: int = 0  # messages to devices of theirs
     waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
     @property

@@ -55,13 +55,15 @@ class Step:
     future: "asyncio.Future[int]" = field(default_factory=_new_future)
 
     def delta(self, first: int) -> RoomDelta:
-        """What it means for the view, its first position being `first`."""
+        """What it means for the view, committed with `first` as its first position."""
         last = first + len(self.events) - 1
+        for position, event in enumerate(self.events, first):
+            event.position = position
         return RoomDelta(
             room_nid=self.room.nid,
             first=first,
             last=last,
-            events=[event.at(first + i) for i, event in enumerate(self.events)],
+            events=self.events,
             head=self.head,
             state=self.state,
             members={

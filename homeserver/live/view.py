@@ -24,8 +24,18 @@ from homeserver.live.room import Member, Pulse, Room, RoomDelta, User
 _ROOM_BYTES: Final = 192 * 1024 * 1024
 _USER_BYTES: Final = 32 * 1024 * 1024
 _PULSES: Final = 500_000
-_LOG_LENGTH: Final = 4000
+_LOG_LENGTH: Final = 2000
 _LOAD_TRIES: Final = 5
+# What moves the user of its column.
+_OF_USER: Final = frozenset(
+    (
+        Kind.FORGOTTEN,
+        Kind.ACCOUNT_DATA,
+        Kind.DEVICE_KEYS,
+        Kind.DEVICE_LIST,
+        Kind.TOKENS,
+    )
+)
 
 Loaded = TypeVar("Loaded")
 Applied = RoomDelta | tuple[int, Change]
@@ -121,6 +131,8 @@ class View:
         pulse = self._pulses.peek(delta.room_nid)
         if pulse is not None:
             pulse.events = max(pulse.events, delta.last)
+            if delta.members:
+                pulse.members = max(pulse.members, delta.last)
         for user_id, member in delta.members.items():
             user = self._held_users.get(user_id)
             if user is not None and delta.last > user.position:
@@ -139,8 +151,13 @@ class View:
                 self._events.forget(change.ref)
             case Kind.MEMBERSHIP:
                 self._set_membership(position, change)
-            case Kind.FORGOTTEN | Kind.ACCOUNT_DATA:
+            case Kind.FORGOTTEN | Kind.ACCOUNT_DATA | Kind.DEVICE_KEYS:
                 self._move_user(position, change)
+            case Kind.DEVICE_LIST | Kind.TOKENS:
+                self._move_device_list(position, change)
+            case Kind.TO_DEVICE if change.reach is not None:
+                for user_id in change.reach.users:
+                    self._move_inbox(position, user_id)
             case _:
                 pass
         for listener in self._listeners.get(change.kind, ()):
@@ -155,6 +172,20 @@ class View:
             else:
                 pulse.receipts = max(pulse.receipts, position)
         self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
+
+    def _move_device_list(self, position: int, change: Change) -> None:
+        self._move_user(position, change)
+        for room_nid in change.reach.rooms if change.reach else ():
+            pulse = self._pulses.peek(room_nid)
+            if pulse is not None:
+                pulse.devices = max(pulse.devices, position)
+            self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
+
+    def _move_inbox(self, position: int, user_id: str) -> None:
+        user = self._held_users.get(user_id)
+        if user is not None and position > user.position:
+            user.to_device = user.moved = position
+            user.wake()
 
     def _set_membership(self, position: int, change: Change) -> None:
         """A membership in a room whose events we do not get."""
@@ -355,9 +386,10 @@ class View:
         position, change = item
         if change.kind is Kind.MEMBERSHIP and change.user_id == user.user_id:
             self._set_membership(position, change)
-        moves = change.kind in {Kind.FORGOTTEN, Kind.ACCOUNT_DATA}
-        if moves and change.user_id == user.user_id:
+        if change.kind in _OF_USER and change.user_id == user.user_id:
             self._move_user(position, change)
+        if change.reach is not None and user.user_id in change.reach.users:
+            self._move_inbox(position, user.user_id)
 
     async def pulses(self, nids: Iterable[int]) -> dict[int, Pulse]:
         """When those rooms moved last."""
@@ -414,8 +446,13 @@ def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:
         pulse = pulses.get(item.room_nid)
         if pulse is not None:
             pulse.events = max(pulse.events, item.last)
+            if item.members:
+                pulse.members = max(pulse.members, item.last)
         return
     position, change = item
+    for room_nid in change.reach.rooms if change.reach else ():
+        if room_nid in pulses:
+            pulses[room_nid].devices = max(pulses[room_nid].devices, position)
     pulse = pulses.get(change.room_nid or 0)
     if pulse is not None and change.kind is Kind.RECEIPT:
         pulse.receipts = max(pulse.receipts, position)

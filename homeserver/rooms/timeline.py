@@ -15,7 +15,9 @@ from typing import Final
 from federation.errors import Malformed
 from homeserver.db.pool import Tx
 
-_TOKEN: Final = re.compile(r"s([0-9]{1,18})(?:t([0-9]{1,18})_(-?[0-9]{1,18}))?")
+_TOKEN: Final = re.compile(
+    r"s([0-9]{1,18})(?:d([0-9]{1,18}))?(?:t([0-9]{1,18})_(-?[0-9]{1,18}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,17 @@ class Point:
     """A place in a room's history, as tokens name it.
 
     With `depth` and `at`, it stands right after the event at that depth and position.
+    `inbox` is how far messages to the device were given out, when that is not as far.
     """
 
     position: int
     depth: int | None = None
     at: int | None = None
+    inbox: int | None = None
 
     def __str__(self) -> str:
+        if self.inbox is not None:
+            return f"s{self.position}d{self.inbox}"
         if self.depth is None:
             return f"s{self.position}"
         return f"s{self.position}t{self.depth}_{self.at}"
@@ -40,9 +46,9 @@ def parse_point(token: str) -> Point:
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise Malformed("this is not a token of this server")
-    position, depth, at = match.groups()
+    position, inbox, depth, at = match.groups()
     if depth is None:
-        return Point(int(position))
+        return Point(int(position), inbox=None if inbox is None else int(inbox))
     return Point(int(position), int(depth), int(at))
 
 
