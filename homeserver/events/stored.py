@@ -10,8 +10,9 @@ _ROW_COST = 900  # bytes of an event's objects beside its JSON, roughly
 
 @dataclass(slots=True, eq=False)
 class StoredEvent:
-    """An event with its number, its place and its states. Treat as immutable.
+    """An event with its number, its place and its states.
 
+    Treat as immutable; only the commit that makes it visible sets its position.
     `position` is None for outliers, rejected and soft-failed events: what clients never
     see in a timeline. `state_before` is None when the state there is not known.
     """
@@ -59,10 +60,6 @@ class StoredEvent:
     def cost(self) -> int:
         """Bytes it takes in memory, roughly: JSON text parses to three times itself."""
         return self.size * 4 + _ROW_COST
-
-    def at(self, position: int) -> "StoredEvent":
-        """The same event, in its place."""
-        return replace(self, position=position)
 
     def redacted_by(self, redaction: "StoredEvent") -> "StoredEvent":
         """The same event with a redaction applied."""
