@@ -42,6 +42,8 @@ from homeserver.login import client_api as login_client_api
 from homeserver.periodic import Periodic
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
+from homeserver.push import client_api as push_client_api
+from homeserver.push import store as push_store
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api, stripped
@@ -76,6 +78,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     history_api,
     receipts_client_api,
     typing_client_api,
+    push_client_api,
     directory_client_api,
     directory_server_api,
     rooms_membership_server_api,
@@ -143,6 +146,7 @@ class Server:
             live=live,
             clock=Clock(),
             known_keys=LruCache(_KNOWN_KEYS),
+            account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
         )
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()

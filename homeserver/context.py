@@ -1,10 +1,11 @@
 """What endpoints and tasks are given: the few things that a process has one of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from federation.ids import KeyId, ServerName
+from federation.canonical_json import JsonObject
+from federation.ids import KeyId, ServerName, UserId
 from federation.signatures import SigningKey
 from federation.wire.client import WireClient
 from homeserver.bounded import LruCache, Turns
@@ -43,6 +44,10 @@ class Context:
     # When each server was last asked for its keys, by `clock.monotonic`.
     asked_for_keys: LruCache[ServerName, float] = field(
         default_factory=lambda: LruCache(_ASKED_SERVERS)
+    )
+    # By type: account data that users have before anything was set.
+    account_data_defaults: Mapping[str, Callable[[UserId], JsonObject]] = field(
+        default_factory=dict
     )
     # What this process does one at a time, such as joining a room over federation.
     turns: Turns = field(default_factory=Turns)

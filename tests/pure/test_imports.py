@@ -57,13 +57,16 @@ LINES = """
 """
 TREE = LINES.split()
 
-# Besides all of `federation/` but `wire/`. `push/rules` and others join when they come.
+# Besides all of `federation/` but `wire/`.
 PURE_IN_HOMESERVER = {
     "homeserver.errors",
     "homeserver.events.client_format",
     "homeserver.events.filters",
     "homeserver.events.stored",
     "homeserver.http.trie",
+    "homeserver.push.evaluation",
+    "homeserver.push.globs",
+    "homeserver.push.rules",
     "homeserver.rooms.visibility",
     "homeserver.state.tree",
 }
@@ -232,6 +235,7 @@ def test_files_stay_short() -> None:
         for folder in ("federation", "homeserver", "schema", "tests")
         for pattern in ("*.py", "*.sql")
         for path in (ROOT / folder).rglob(pattern)
+        if path.name != "tables.sql"  # the whole schema, one table after the other
     ]
     long = {
         str(path.relative_to(ROOT)): lines

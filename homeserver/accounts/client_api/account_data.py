@@ -73,8 +73,11 @@ async def _put(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
 
 
 async def _get(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
+    user_id, type_ = request.user_id, _type(request)
     async with ctx.db.read() as tx:
-        found = await store.content(tx, request.user_id, room_nid, _type(request))
+        found = await store.content(tx, user_id, room_nid, type_)
+    if found is None and room_nid == OF_NO_ROOM and type_ in ctx.account_data_defaults:
+        return ctx.account_data_defaults[type_](user_id)
     if found is None:
         raise errors.not_found("Nothing has been set for this type.")
     return found
