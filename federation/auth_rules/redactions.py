@@ -25,8 +25,7 @@ def check_redaction(event: Pdu, levels: PowerLevels) -> None:
 
 def _same_domain(one_id: str, other_id: str) -> bool:
     """Whether two event IDs of the old form name the same server."""
-    domain = one_id.partition(":")[2]
-    return domain != "" and domain == other_id.partition(":")[2]
+    return one_id.partition(":")[2] == other_id.partition(":")[2]
 
 
 def may_redact(

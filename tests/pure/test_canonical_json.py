@@ -79,7 +79,7 @@ def test_strict_is_stricter(value) -> None:
     for holder in (value, [value], {"key": [value]}):
         canonical_json.check(holder, strict=False)
         with pytest.raises(Malformed):
-            canonical_json.check(holder, strict=True)
+            canonical_json.check(holder)  # strict, if nothing else is asked for
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,11 @@ def test_what_is_no_json_is_refused(value, *, strict: bool) -> None:
     for holder in (value, [1.5, value], [2**70, value], {"key": [value]}):
         with pytest.raises(Malformed):
             canonical_json.check(holder, strict=strict)
+
+
+def test_the_bounds_are_those_of_the_text() -> None:
+    assert canonical_json.MAX_INTEGER == 2**53 - 1
+    assert canonical_json.MAX_DEPTH == 200
 
 
 def nest(depth: int, value: object = 0) -> object:
@@ -160,6 +165,7 @@ def test_encoding_what_was_not_checked_is_refused_at_most(*, strict: bool) -> No
         b"[" * 100_000,
         b"[" * 2000 + b"]" * 2000,
         b"[1.5," * 900 + b"1" + b"]" * 899,
+        b"[1.5," * 1020 + b"1" + b"]" * 1020,
         b"1" * 5000,
         b"[1.5," + b"1" * 5000 + b"]",
     ],

@@ -79,6 +79,7 @@ def test_state_and_membership() -> None:
     assert room.event("m.room.x", {"membership": "join"}).membership is None
     assert room.create.is_create
     assert not room.event("m.room.create", state_key="x").is_create
+    assert not room.event("m.x", state_key="").is_create
 
 
 def test_the_room_id_of_version_12_is_the_create_events_hash() -> None:
@@ -88,8 +89,12 @@ def test_the_room_id_of_version_12_is_the_create_events_hash() -> None:
     assert create.redacted().room_id == create.room_id
     with pytest.raises(Malformed):
         parse_pdu(create.json, V11)
-    with pytest.raises(Malformed):
-        parse_pdu({**create.json, "state_key": "x"}, V12)
+    for changes in ({"state_key": "x"}, {"type": "m.x"}):
+        with pytest.raises(Malformed):
+            parse_pdu({**create.json, **changes}, V12)
+    # one that carries a room ID is read, for the authorization rules to refuse
+    named = parse_pdu({**create.json, "room_id": "!room:a.test"}, V12)
+    assert named.room_id == "!room:a.test"
 
 
 def test_redactions_name_their_target_where_the_version_says() -> None:
@@ -113,6 +118,9 @@ def test_who_has_to_sign() -> None:
             BOB, "invite", sender=ALICE, content={"third_party_invite": {}}
         )
         assert is_third_party_invite(invite)
+        assert not is_third_party_invite(room.membership(BOB, "invite", sender=ALICE))
+        join = room.membership(BOB, "join", content={"third_party_invite": {}})
+        assert not is_third_party_invite(join)
         expected = {"a.test"} if is_old(version) else frozenset()
         assert invite.required_signers() == expected
         if is_old(version):
@@ -195,7 +203,10 @@ def test_numbers_are_bounded() -> None:
     for version in (V5, V6):
         largest = 2**63 - 1 if version is V5 else 2**53 - 1
         raw = raw_event(version)
-        assert parse_pdu({**raw, "depth": largest}, version).depth == largest
+        for depth in (0, largest):
+            assert parse_pdu({**raw, "depth": depth}, version).depth == depth
+        early = parse_pdu({**raw, "origin_server_ts": -largest}, version)
+        assert early.origin_server_ts == -largest
         with pytest.raises(Malformed):
             parse_pdu({**raw, "depth": largest + 1}, version)
         with pytest.raises(Malformed):
@@ -240,6 +251,7 @@ def test_size_limits(version: RoomVersion) -> None:
 
 @pytest.mark.parametrize("version", [V1, V6])
 def test_the_whole_event_is_bounded(version: RoomVersion) -> None:
+    assert MAX_PDU_BYTES == 65536
     raw = parse_pdu(raw_event(version), version).json
     size = len(canonical_json.encode({**raw, "content": {"body": ""}}))
     body = "ü" * ((MAX_PDU_BYTES - size) // 2) + "u" * ((MAX_PDU_BYTES - size) % 2)

@@ -142,8 +142,14 @@ def test_signing_makes_a_copy() -> None:
 )
 def test_what_is_no_signature_is_refused(given_signatures) -> None:
     value = {"a": 1, "signatures": given_signatures}
-    with pytest.raises(BadSignature):
+    expected = "does not verify|no signature of a.test with ed25519:a_1"
+    with pytest.raises(BadSignature, match=expected):
         signatures.check_json(value, SERVER, KEY.key_id, KEY.public)
+
+
+def test_a_missing_signature_is_told_from_a_wrong_one() -> None:
+    with pytest.raises(BadSignature, match="no signature of a"):
+        signatures.check_json({"a": 1}, SERVER, KEY.key_id, KEY.public)
 
 
 def test_keys_of_the_wrong_size_verify_nothing() -> None:
