@@ -59,6 +59,7 @@ TREE = LINES.split()
 
 # Besides all of `federation/` but `wire/`.
 PURE_IN_HOMESERVER = {
+    "homeserver.config.text",
     "homeserver.errors",
     "homeserver.events.client_format",
     "homeserver.events.filters",
@@ -67,6 +68,11 @@ PURE_IN_HOMESERVER = {
     "homeserver.push.evaluation",
     "homeserver.push.globs",
     "homeserver.push.rules",
+    "homeserver.profile.fields",
+    "homeserver.push.evaluation",
+    "homeserver.push.globs",
+    "homeserver.push.rules",
+    "homeserver.rooms.presets",
     "homeserver.rooms.visibility",
     "homeserver.state.tree",
 }
