@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Histogram
 
 from federation.ids import ServerName
-from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
 from homeserver.db.pool import Database, Tx
 from homeserver.live.changes import Change, Positioned, StoreFunction
 from homeserver.live.follower import Follower
@@ -139,7 +139,12 @@ class Committer:
                         batch.steps.append(member)
                     else:
                         batch.writes.append(member)
-                await self._commit(batch)
+                try:
+                    await self._commit(batch)
+                except Exception as error:
+                    # A slip of ours must not stop everybody else from writing.
+                    log.exception("the committer failed")
+                    _fail(batch.members, error)
 
     async def _commit(self, batch: _Batch) -> None:
         batch_size.observe(len(batch.members))
@@ -147,7 +152,7 @@ class Committer:
             with commit_seconds.time():
                 written = await self._write(batch)
                 await self._finish(batch, written)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, CommitUnknown) as error:
             await self._settle(batch, error)
         except Exception as error:  # noqa: BLE001 - the members' callers get it
             if len(batch.members) == 1:
@@ -220,13 +225,12 @@ class Committer:
             position += 1
             _answer(write, position)
 
-    async def _settle(self, batch: _Batch, error: DatabaseUnavailable) -> None:
+    async def _settle(self, batch: _Batch, error: Exception) -> None:
         """The connection was lost: find out what was committed after all."""
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
                 stored = await self._stored(batch.steps)
-                await self._follower.pull()
-        except (TimeoutError, DatabaseUnavailable):
+        except TimeoutError:
             _fail(batch.members, error)
             return
         for step in batch.steps:
@@ -253,9 +257,12 @@ class Committer:
                         """,
                         nids,
                     )
-                return {row["event_nid"]: row["position"] for row in rows}
-            except DatabaseUnavailable:
+                await self._follower.pull()
+            except (DatabaseError, asyncpg.PostgresError) as error:
+                log.warning("cannot tell yet what was committed", reason=repr(error))
                 await asyncio.sleep(0.25)
+            else:
+                return {row["event_nid"]: row["position"] for row in rows}
 
 
 async def _run_writes(tx: Tx, writes: Sequence[Write], before: int) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import asyncpg
 import structlog
 
-from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Database, Tx
 from homeserver.events import store
 from homeserver.live import loading
@@ -188,7 +189,7 @@ class Follower:
             self._behind.clear()
             try:
                 await self.pull()
-            except DatabaseUnavailable as error:
+            except (DatabaseError, asyncpg.PostgresError) as error:
                 log.warning("cannot follow the database", reason=str(error))
                 await asyncio.sleep(1)
 

@@ -5,12 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
+import asyncpg
 import structlog
 
 from federation.ids import RoomId, ServerName, UserId
 from homeserver import errors
 from homeserver.bounded import LruCache
-from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Database
 from homeserver.events.events import Events
 from homeserver.events.keys import StateKeys
@@ -198,5 +199,5 @@ class Live:
                         """,
                         _KEEP,
                     )
-            except DatabaseUnavailable as error:
+            except (DatabaseError, asyncpg.PostgresError) as error:
                 log.warning("cannot trim changes", reason=str(error))
