@@ -30,13 +30,14 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._server = EmbeddedPostgres(directory)
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._server.__aenter__()
+        await self._stack.enter_async_context(self._server)
         return self
 
-    async def __aexit__(self, *details: object) -> None:
-        await self._server.__aexit__(*details)
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     def dsn(self, database: str) -> str:
         return self._server.dsn.replace("@/hearth?", f"@/{database}?")

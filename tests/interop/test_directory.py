@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.interop.conftest import Stage
+from tests.interop.stage import Stage
 from tests.support.client import RefusedError
 
 

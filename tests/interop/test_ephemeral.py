@@ -1,7 +1,7 @@
 """Typing and read receipts, which go as EDUs."""
 
 from tests.interop.agreement import both_hear
-from tests.interop.conftest import Stage
+from tests.interop.stage import Stage
 
 
 async def test_typing_goes_both_ways(newest: Stage) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.interop.agreement import agree, both_hear
-from tests.interop.conftest import Stage
+from tests.interop.stage import Stage
 from tests.support.api import Json, eventually
 from tests.support.client import Client, RefusedError
 

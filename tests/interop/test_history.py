@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.interop.conftest import Stage
+from tests.interop.stage import Stage
 from tests.support.api import Json
 from tests.support.client import Client
 

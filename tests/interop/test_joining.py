@@ -3,7 +3,7 @@
 import pytest
 
 from tests.interop.agreement import agree, both_hear
-from tests.interop.conftest import Stage
+from tests.interop.stage import Stage
 from tests.support.client import RefusedError
 
 

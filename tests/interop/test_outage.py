@@ -6,7 +6,7 @@ import pytest
 
 from federation.room_versions import ROOM_VERSIONS
 from tests.interop.agreement import agree, both_hear
-from tests.interop.conftest import VERSIONS, Stage
+from tests.interop.stage import VERSIONS, Stage
 from tests.interop.test_history import said, whole_history
 from tests.support.client import Client
 from tests.support.homeserver import Homeserver
@@ -49,7 +49,7 @@ async def test_the_guest_catches_up_after_an_outage(
             room,
             lambda now: now.bodies()[-1:] in (bodies[-1:], ["are you there?"]),
             "what came last",
-            60,
+            180,  # Synapse takes in some 30 events a second
         )
         heard = said(await whole_history(bob, room))
         assert [body for body in heard if body.startswith("missed")] == bodies
