@@ -52,6 +52,13 @@ async def _receive(ctx: Context, origin: ServerName, edu: Edu) -> None:
 
 
 async def _admits(ctx: Context, origin: ServerName, room_id: object) -> bool:
-    """Whether the room is one of ours and its ACL admits the server."""
-    room = await ctx.live.room(room_id) if isinstance(room_id, str) else None
-    return room is not None and await acl.is_allowed(ctx.live, room, origin)
+    """Whether the server is in that room of ours, and its ACL admits it."""
+    if not isinstance(room_id, str):
+        return False
+    room = await ctx.live.room(room_id)
+    if room is None or origin not in room.servers:
+        await ctx.live.follower.pull()  # another process may be a moment ahead
+        room = await ctx.live.room(room_id)
+    if room is None or origin not in room.servers:
+        return False
+    return await acl.is_allowed(ctx.live, room, origin)

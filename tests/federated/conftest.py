@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from federated_support import Site, World
-from federated_support import world as a_world
 
 from tests.support.client import Client
+from tests.support.sites import Site, World
+from tests.support.sites import world as a_world
 
 
 @pytest.fixture

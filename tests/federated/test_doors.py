@@ -1,10 +1,10 @@
 """Coming, going and finding rooms across servers."""
 
 import pytest
-from federated_support import Site, agree, eventually
 
 from tests.support.api import RefusedError, path
 from tests.support.client import Client
+from tests.support.sites import Site, agree, eventually
 
 PUBLIC = {"preset": "public_chat"}
 FORBIDDEN = (403, "M_FORBIDDEN")

@@ -1,9 +1,9 @@
 """What was said before a server came, and what it missed."""
 
 import pytest
-from federated_support import Site, agree, eventually
 
 from tests.support.client import Client
+from tests.support.sites import Site, agree, eventually
 
 
 def said(events: list[dict]) -> list[str]:

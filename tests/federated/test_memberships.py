@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from federated_support import Site, World, agree, eventually
 
 from tests.support.api import path
 from tests.support.client import Client, RefusedError
+from tests.support.sites import Site, World, agree, eventually
 
 VERSIONS = ["1", "6", "10", "11", "12"]
 

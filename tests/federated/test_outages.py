@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from federated_support import Site, World, agree, eventually
 
 from homeserver.db.errors import DatabaseUnavailable
 from tests.support.client import Client
+from tests.support.sites import Site, World, agree, eventually
 
 
 async def room_of_two(alice: Client, bob: Client) -> str:

@@ -5,9 +5,9 @@ import os
 import random
 
 import pytest
-from federated_support import Site, World, agree, eventually
 
 from tests.support.client import Client, RefusedError
+from tests.support.sites import Site, World, agree, eventually
 
 
 async def room_of(alice: Client, *others: Client, **options: object) -> str:
@@ -181,17 +181,25 @@ async def test_random_deeds_end_in_one_state(
         await chaos.does_something()
     world.heal()
 
+    report: list[object] = []
+
     async def settled() -> bool:
         """Everybody who is in the room says something; then all must agree."""
+        report.clear()
         room_now = await a.room(room)
         inside = [i for i, p in enumerate(people) if room_now.is_joined(p.user_id)]
         for i in inside:
             try:
                 await people[i].sends(room, "still here")
-            except RefusedError:
-                return False  # that server has not heard yet
+            except RefusedError as refused:
+                report.append((i, refused))  # that server has not heard yet
         await asyncio.sleep(0.5)
         states = [await sites[i].state_ids(room) for i in inside]
-        return all(state == states[0] for state in states)
+        report.extend(set(state.items()) ^ set(states[0].items()) for state in states)
+        return all(difference == set() for difference in report)
 
-    await eventually(settled, "one state", seconds=45)
+    try:
+        await eventually(settled, "one state", seconds=30)
+    except AssertionError as error:
+        error.add_note(f"people: {[p.user_id for p in people]}; {report}")
+        raise

@@ -1,10 +1,10 @@
 """Two servers, one room: what people on both say and do reaches the others."""
 
 import pytest
-from federated_support import Site, agree, eventually
 
 from federation.room_versions import ROOM_VERSIONS
 from tests.support.client import Client
+from tests.support.sites import Site, agree, eventually
 
 
 @pytest.mark.parametrize("version", list(ROOM_VERSIONS))

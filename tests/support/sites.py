@@ -17,6 +17,7 @@ from homeserver.demo.certificates import CertificateAuthority
 from tests.support.app import Running, configuration, running
 from tests.support.client import Client
 from tests.support.homeserver import HOST, free_port
+from tests.support.peer import Peer
 
 NewDsn = Callable[[], Awaitable[str]]
 
@@ -162,6 +163,7 @@ class World:
     new_dsn: NewDsn
     authority: CertificateAuthority = field(default_factory=CertificateAuthority.create)
     sites: list[Site] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
 
     async def site(self, processes: int = 2, **changes: Any) -> Site:
         """One more server."""
@@ -195,6 +197,13 @@ class World:
         self.sites.append(site)
         return site
 
+    async def peer(self) -> Peer:
+        """A server that the test itself plays."""
+        peer = Peer(self.authority, self.directory / f"peer{len(self.peers)}")
+        self.peers.append(peer)
+        await peer.start()
+        return peer
+
     def part(self, one: Site, other: Site) -> None:
         """Nothing passes between the two any more."""
         one.unreachable.add(other.name)
@@ -206,6 +215,8 @@ class World:
             site.unreachable.clear()
 
     async def end(self) -> None:
+        for peer in self.peers:
+            await peer.stop()
         for site in reversed(self.sites):
             await site.stop()
 
