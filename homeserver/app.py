@@ -43,6 +43,7 @@ from homeserver.periodic import Periodic
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.push import client_api as push_client_api
+from homeserver.push import pages as push_pages
 from homeserver.push import store as push_store
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
@@ -92,6 +93,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
 AFTER_PERSIST: Final[Sequence[Consequence]] = (
     destinations_queue.QUEUE_EVENTS,
     stripped.STRIPPED_STATE,
+    push_pages.FORGET_REDACTED,
 )
 
 _KNOWN_KEYS: Final = 100_000

@@ -47,12 +47,22 @@ Condition = Callable[[Occasion], bool]
 
 
 class Evaluator:
-    """A ruleset, compiled."""
+    """A ruleset, compiled.
 
-    __slots__ = ("_rules",)
+    `asks_levels`: a rule of the user's own asks for power levels, of whatever event.
+    """
+
+    __slots__ = ("_rules", "asks_levels")
 
     def __init__(self, ruleset: Ruleset) -> None:
         self._rules: list[tuple[Sequence[Condition], Outcome]] = []
+        self.asks_levels = any(
+            isinstance(condition, dict)
+            and condition.get("kind") == "sender_notification_permission"
+            for _, rule in ruleset.in_order()
+            if not rule.default
+            for condition in rule.conditions or ()
+        )
         for kind, rule in ruleset.in_order():
             conditions = _conditions_of(kind, rule)
             if conditions is not None:

@@ -223,6 +223,7 @@ class Ruleset:
 
     rules: Mapping[RuleKind, Sequence[Rule]]
     is_default: bool = False
+    has_changed_defaults: bool = False
 
     def as_json(self) -> JsonObject:
         """What clients get as `global`."""
@@ -230,6 +231,23 @@ class Ruleset:
             kind.value: [rule.as_json() for rule in self.rules[kind]]
             for kind in RuleKind
         }
+
+    def is_default_in(self, room_id: str) -> bool:
+        """Whether it says of that room's events what the predefined rules say."""
+        if self.is_default:
+            return True
+        own = [
+            (kind, rule)
+            for kind, rules in self.rules.items()
+            for rule in rules
+            if not rule.default
+        ]
+        elsewhere = [
+            each
+            for each in own
+            if each[0] is RuleKind.ROOM and each[1].rule_id != room_id
+        ]
+        return not self.has_changed_defaults and len(own) == len(elsewhere)
 
     def find(self, kind: RuleKind, rule_id: str) -> Rule:
         """One rule. Raises: M_NOT_FOUND."""
@@ -257,8 +275,9 @@ def ruleset_of(user_id: str, changes: Changes = NOTHING_CHANGED) -> Ruleset:
         ]
         first = [rule for rule in defaults if rule.rule_id == MASTER]
         rules[kind] = (*first, *own, *(r for r in defaults if r.rule_id != MASTER))
-    has_own = any(changes.own.values())
-    return Ruleset(rules, is_default=not has_own and not changes.on_default)
+    changed = bool(changes.on_default)
+    is_default = not changed and not any(changes.own.values())
+    return Ruleset(rules, is_default, changed)
 
 
 def _with(rule: Rule, on: OnDefault | None) -> Rule:

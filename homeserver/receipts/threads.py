@@ -26,7 +26,7 @@ def is_thread_id(value: str) -> bool:
         return False
 
 
-def _relation(event: Pdu) -> tuple[str, str] | None:
+def relation_of(event: Pdu) -> tuple[str, str] | None:
     """The type of an event's relation and the event that it relates to."""
     relates_to = event.content.get("m.relates_to")
     if not isinstance(relates_to, dict):
@@ -44,17 +44,17 @@ async def is_in_thread(events: Events, event: StoredEvent, thread_id: str) -> bo
     """
     if event.event_id == thread_id:
         return True
-    root = await _root_of(events, event)
+    root = await root_of(events, event)
     return root == thread_id if thread_id != MAIN else root is None
 
 
-async def _root_of(events: Events, event: StoredEvent) -> str | None:
+async def root_of(events: Events, event: StoredEvent) -> str | None:
     """The root of the event's thread; None: it is in the main timeline."""
     current: StoredEvent | None = event
     for _ in range(_MAX_HOPS + 1):
         if current is None or current.room_nid != event.room_nid:
             return None
-        relation = _relation(current.pdu)
+        relation = relation_of(current.pdu)
         if relation is None:
             return None
         rel_type, event_id = relation

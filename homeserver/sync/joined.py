@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from federation.canonical_json import JsonObject
 from homeserver.events.client_format import Sight
 from homeserver.live.room import Member, Room
+from homeserver.push.counts import Unread
 from homeserver.rooms.viewing import Reader
 from homeserver.sync.request import Rendered, Sources, SyncRequest
 from homeserver.sync.states import MEMBER, read_change, state_section
@@ -44,6 +45,7 @@ async def joined_section(
     member: Member,
     upto: int,
     extras: Extras,
+    unread: Unread,
     write: Callable[[Sight], Rendered],
 ) -> JsonObject | None:
     """What is new of a joined room; None when nothing is."""
@@ -72,7 +74,10 @@ async def joined_section(
     )
     ephemeral = extras.ephemeral.get(room.nid, ())
     account_data = extras.account_data.get(room.nid, ())
-    if not (whole or timeline.sights or state or ephemeral or account_data):
+    read_more = unread.marks.moved > (since or 0)
+    if not (
+        whole or timeline.sights or state or ephemeral or account_data or read_more
+    ):
         return None
     section: JsonObject = {
         "timeline": {
@@ -83,7 +88,7 @@ async def joined_section(
         request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
         "account_data": {"events": list(account_data)},
         "ephemeral": {"events": list(ephemeral)},
-        "unread_notifications": {"highlight_count": 0, "notification_count": 0},
+        **_unread(request, unread),
         "summary": summary_of(room, heroes) if moved else {},
     }
     return section
@@ -91,3 +96,20 @@ async def joined_section(
 
 def _has_member_events(sights: Sequence[Sight]) -> bool:
     return any(sight.event.pdu.type == MEMBER for sight in sights)
+
+
+def _unread(request: SyncRequest, unread: Unread) -> JsonObject:
+    """What is unread, each thread apart when the client knows threads."""
+    if not request.filter.room.timeline.unread_thread_notifications:
+        return {"unread_notifications": _count(unread.total())}
+    shown: JsonObject = {"unread_notifications": _count(unread.main())}
+    threads = unread.threads()
+    if threads:
+        shown["unread_thread_notifications"] = {
+            thread: _count(count) for thread, count in threads.items()
+        }
+    return shown
+
+
+def _count(count: tuple[int, int]) -> JsonObject:
+    return {"notification_count": count[0], "highlight_count": count[1]}

@@ -17,6 +17,7 @@ from homeserver.events.client_format import (
 )
 from homeserver.events.filters import Filter, pick_fields
 from homeserver.live.live import Live
+from homeserver.push.counts import UnreadCounts, unread_counts
 from homeserver.sync.lazy import SentMembers
 
 Rendered = orjson.Fragment | JsonObject
@@ -54,11 +55,13 @@ class Sources:
     live: Live
     clock: Clock
     sent: SentMembers
+    counts: UnreadCounts
 
     @classmethod
     def of(cls, ctx: Context, sent: SentMembers) -> "Sources":
         """The sources of one request."""
-        return cls(ctx.db, ctx.live, ctx.clock, sent)
+        counts = unread_counts(ctx.db, ctx.live)
+        return cls(ctx.db, ctx.live, ctx.clock, sent, counts)
 
 
 def renderer(request: SyncRequest, now_ms: int) -> Callable[[Sight], Rendered]:

@@ -163,26 +163,32 @@ async def _joined_sections(
     extras: Extras,
 ) -> AsyncIterator[tuple[Room, JsonObject]]:
     write = renderer(request, sources.clock.ms())
-    async for room in _rooms(sources, members):
-        if not request.filter.room.keeps_room(room.room_id):
-            continue
-        section = await joined_section(
-            sources, request, room, members[room.nid], upto, extras, write
-        )
-        if section is not None:
-            yield room, section
+    keeps = request.filter.room.keeps_room
+    async for batch in _batches(sources, members):
+        rooms = {room: members[room.nid] for room in batch if keeps(room.room_id)}
+        unread = await sources.counts.of_rooms(request.viewer.user_id, rooms, upto)
+        for room, member in rooms.items():
+            section = await joined_section(
+                sources, request, room, member, upto, extras, unread[room.nid], write
+            )
+            if section is not None:
+                yield room, section
 
 
 async def _rooms(sources: Sources, nids: Iterable[int]) -> AsyncIterator[Room]:
+    async for batch in _batches(sources, nids):
+        for room in batch:
+            yield room
+
+
+async def _batches(sources: Sources, nids: Iterable[int]) -> AsyncIterator[list[Room]]:
     """Those rooms, loaded some at a time, so that memory stays bounded."""
     wanted = list(nids)
     for start in range(0, len(wanted), _ROOMS_AT_ONCE):
         batch = wanted[start : start + _ROOMS_AT_ONCE]
         rooms = await sources.live.rooms(batch)
         await prefetch(sources, rooms.values())
-        for nid in batch:
-            if nid in rooms:
-                yield rooms[nid]
+        yield [rooms[nid] for nid in batch if nid in rooms]
 
 
 async def prefetch(sources: Sources, rooms: Iterable[Room]) -> None:

@@ -1,0 +1,273 @@
+"""How much of a room is unread: notifications and highlights, by thread.
+
+Laws. A count is a function of the room's events, of the user's receipts and of the
+rules that were in force when each event came: whoever computes it, whenever, gets the
+same. What is remembered of it, here or in the database, only shortens the way.
+
+Spec: client-server-api#receiving-notifications
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from federation.ids import UserId
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database
+from homeserver.events.stored import StoredEvent
+from homeserver.live.changes import Change, Kind
+from homeserver.live.live import Live
+from homeserver.live.room import Member, Room, RoomDelta
+from homeserver.push.digests import Digest, Digests, levels_at, mentions_room
+from homeserver.push.evaluation import SILENT, Evaluator, Occasion, Outcome
+from homeserver.push.known_rules import History, KnownRules
+from homeserver.push.marks import (
+    Counts,
+    Kept,
+    Marks,
+    joined_since,
+    keep_tally,
+    read_marks,
+    read_tallies,
+)
+from homeserver.push.pages import Pages
+from homeserver.push.rules import ruleset_of
+from homeserver.receipts.threads import MAIN
+
+_TALLIES: Final = 500_000
+_REDACTED_ROOMS: Final = 20_000
+_FORGOTTEN: Final = 100_000
+_LONG_WAY: Final = 2_000  # events after which a tally is kept
+_NOTHING: Final = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a user has not read of a room, as of a position."""
+
+    marks: Marks
+    upto: int
+    counts: Counts
+
+    def total(self) -> tuple[int, int]:
+        """Notifications and highlights of all threads together."""
+        values = self.counts.values()
+        return sum(n for n, _ in values), sum(h for _, h in values)
+
+    def main(self) -> tuple[int, int]:
+        """Those of the main timeline."""
+        return self.counts.get(MAIN, _NOTHING)
+
+    def threads(self) -> dict[str, tuple[int, int]]:
+        """Those of the other threads that have any."""
+        return {
+            thread: count
+            for thread, count in self.counts.items()
+            if thread != MAIN and count != _NOTHING
+        }
+
+
+class UnreadCounts:
+    """Counts what is unread, and remembers it for those who come back."""
+
+    def __init__(self, db: Database, live: Live) -> None:
+        self._db = db
+        self._live = live
+        self.rules = KnownRules(db, live)
+        self.digests = Digests(live)
+        self._pages = Pages(db, live, self.digests)
+        self._tallies: LruCache[tuple[int, str], Unread] = LruCache(_TALLIES)
+        # Rooms with the last position at which something of them was redacted: what
+        # was counted before that does not hold.
+        self._redacted: dict[int, int] = {}
+        # Counts what is forgotten, and notes when what was, so that what is being read
+        # meanwhile is not remembered.
+        self._changes = 0
+        self._forgotten: LruCache[tuple[int, str], int] = LruCache(_FORGOTTEN)
+        self._forgotten_all = 0
+        live.on_change(Kind.RECEIPT, self._on_receipt)
+        live.on_change(Kind.REDACTED, self._on_redacted)
+        live.on_events(self._on_events)
+        live.on_reset(self._forget_all)
+
+    def _on_receipt(self, _position: int, change: Change) -> None:
+        self._forget(change.room_nid or 0, change.user_id or "")
+
+    def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
+        for user_id in delta.members:
+            self._forget(delta.room_nid, user_id)
+
+    def _on_redacted(self, position: int, change: Change) -> None:
+        if len(self._redacted) >= _REDACTED_ROOMS:
+            self._forget_all()
+        self._redacted[change.room_nid or 0] = position
+
+    def _forget(self, room_nid: int, user_id: str) -> None:
+        self._changes += 1
+        self._forgotten.put((room_nid, user_id), self._changes)
+        self._tallies.pop((room_nid, user_id))
+
+    def _forget_all(self) -> None:
+        self._changes += 1
+        self._forgotten_all = self._changes
+        self._tallies.clear()
+        self._redacted.clear()
+
+    # ── Counting ─────────────────────────────────────────────────────────────────
+
+    async def of_rooms(
+        self, user_id: UserId, members: Mapping[Room, Member], upto: int
+    ) -> dict[int, Unread]:
+        """What the joined user has not read of those rooms, by room number."""
+        changes = self._changes
+        known: dict[int, Unread] = {}
+        for room in members:
+            tally = self._tallies.get((room.nid, user_id))
+            if tally is not None and tally.upto >= self._redacted.get(room.nid, 0):
+                known[room.nid] = tally
+        missing = {r: m for r, m in members.items() if r.nid not in known}
+        if missing:
+            known.update(await self._begin(user_id, missing))
+        found = {}
+        for room in members:
+            tally = known[room.nid]
+            if tally.upto < upto:
+                tally = await self._count(user_id, room, tally, upto)
+            found[room.nid] = tally
+            self._remember((room.nid, user_id), tally, changes)
+        return found
+
+    def _remember(self, key: tuple[int, str], tally: Unread, changes: int) -> None:
+        """Remember a tally, unless what it began with was forgotten after `changes`."""
+        last = max(self._forgotten_all, self._forgotten.peek(key) or 0)
+        if last > changes or self._changes - changes >= _FORGOTTEN:
+            return
+        old = self._tallies.peek(key)
+        if old is None or old.upto < tally.upto:
+            self._tallies.put(key, tally)
+
+    async def _begin(
+        self, user_id: UserId, members: Mapping[Room, Member]
+    ) -> dict[int, Unread]:
+        """Where to begin to count: at what was read, or at a tally that was kept."""
+        nids = [room.nid for room in members]
+        async with self._db.read() as tx:
+            marks = await read_marks(tx, user_id, nids)
+        begun = {}
+        for room, member in members.items():
+            mark = marks[room.nid]
+            start = await joined_since(self._live, member, user_id, mark.start)
+            mark = Marks(start, mark.threads, mark.moved)
+            begun[room.nid] = Unread(mark, start, {})
+        far = [room.nid for room in members if begun[room.nid].upto < room.recent_from]
+        if far:
+            async with self._db.read() as tx:
+                kept = await read_tallies(tx, user_id, far)
+            for nid, tally in kept.items():
+                mark = begun[nid].marks
+                if tally.marks == mark.text():
+                    begun[nid] = Unread(mark, tally.upto, tally.counts)
+        return begun
+
+    async def _count(
+        self, user_id: UserId, room: Room, tally: Unread, upto: int
+    ) -> Unread:
+        """Go on counting from a tally up to a position."""
+        history = await self.rules.of(user_id)
+        sums = _Sums(user_id, tally)
+        seen = self._live.position
+        if history.is_default_in(room.room_id, tally.upto, upto):
+            async for digests in self._pages.digests(room, tally.upto, upto):
+                for digest in digests:
+                    sums.add(digest, *digest.means(user_id))
+                await self._keep(room, sums, seen)
+        else:
+            judge = Judge(self._live, room, history)
+            async for page in self._pages.events(room, tally.upto, upto):
+                for event, digest in page:
+                    outcome = SILENT
+                    if event.pdu.sender != user_id:
+                        outcome = await judge.outcome(event)
+                    sums.add(digest, outcome.notifies, outcome.highlights)
+                await self._keep(room, sums, seen)
+        return Unread(tally.marks, upto, sums.counts)
+
+    async def _keep(self, room: Room, sums: "_Sums", seen: int) -> None:
+        """Keep a tally in the database when the way was long."""
+        if sums.since_kept < _LONG_WAY:
+            return
+        sums.since_kept = 0
+        kept = Kept(room.nid, sums.marks.text(), sums.upto, sums.counts)
+        async with self._db.transaction() as tx:
+            await keep_tally(tx, sums.user_id, kept, seen)
+
+
+class _Sums:
+    """What is added up for one user on the way."""
+
+    def __init__(self, user_id: UserId, begin: Unread) -> None:
+        self.user_id = user_id
+        self.marks = begin.marks
+        self.upto = begin.upto
+        self.counts = dict(begin.counts)
+        self.since_kept = 0
+
+    def add(self, digest: Digest, notifies: bool, highlights: bool) -> None:  # noqa: FBT001 - what `Digest.means` gives
+        """Count one event. What users send says that they have read what is above."""
+        self.upto = digest.position
+        self.since_kept += 1
+        thread = digest.thread
+        if digest.sender == self.user_id:
+            if digest.reads:
+                self.counts.pop(thread, None)
+        elif notifies and digest.position > self.marks.threads.get(thread, 0):
+            n, h = self.counts.get(thread, _NOTHING)
+            self.counts[thread] = (n + 1, h + highlights)
+
+
+class Judge:
+    """Judges events of one room by a user's rules of their time."""
+
+    def __init__(self, live: Live, room: Room, history: History) -> None:
+        self._live = live
+        self._room = room
+        self._history = history
+        self._default: Evaluator | None = None
+        self._name: str | None = None
+        self._has_name = False
+
+    async def outcome(self, event: StoredEvent) -> Outcome:
+        """What the rules say of an event that another user sent."""
+        if event.redaction is not None:
+            return SILENT
+        evaluator = self._history.at(event.position or 0)
+        if evaluator is None:
+            if self._default is None:
+                self._default = Evaluator(ruleset_of(self._history.user_id))
+            evaluator = self._default
+        levels = None
+        if evaluator.asks_levels or mentions_room(event.pdu):
+            levels = await levels_at(self._live, event)
+        name = await self._display_name()
+        return evaluator.evaluate(Occasion(event.pdu, self._room.joined, name, levels))
+
+    async def _display_name(self) -> str | None:
+        if not self._has_name:
+            self._has_name = True
+            nid = self._room.state.get(("m.room.member", self._history.user_id))
+            event = None if nid is None else await self._live.events.by_nid(nid)
+            name = None if event is None else event.shown.content.get("displayname")
+            self._name = name if isinstance(name, str) else None
+        return self._name
+
+
+_counts: "WeakKeyDictionary[Live, UnreadCounts]" = WeakKeyDictionary()
+
+
+def unread_counts(db: Database, live: Live) -> UnreadCounts:
+    """The counts of this process."""
+    found = _counts.get(live)
+    if found is None:
+        found = _counts[live] = UnreadCounts(db, live)
+    return found

@@ -1,0 +1,78 @@
+"""The rules of users, compiled, with the positions since which they hold."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from federation.ids import UserId
+from homeserver.bounded import LruCache
+from homeserver.db.pool import Database
+from homeserver.live.changes import Change, Kind
+from homeserver.live.live import Live
+from homeserver.push import store
+from homeserver.push.evaluation import Evaluator
+from homeserver.push.rules import Ruleset, ruleset_of
+
+_USERS: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's rulesets; each is in force from the position after its own."""
+
+    user_id: UserId
+    since: Sequence[int] = ()
+    rulesets: Sequence[Ruleset] = ()
+    evaluators: Sequence[Evaluator] = ()
+
+    def at(self, position: int) -> Evaluator | None:
+        """The rules in force at a position; None: the predefined ones."""
+        index = bisect_right(self.since, position) - 1
+        return None if index < 0 else self.evaluators[index]
+
+    def is_default_in(self, room_id: str, after: int, upto: int) -> bool:
+        """Whether the predefined rules alone judge the room's events in between."""
+        first = max(bisect_right(self.since, after) - 1, 0)
+        last = bisect_right(self.since, upto)
+        return all(r.is_default_in(room_id) for r in self.rulesets[first:last])
+
+
+class KnownRules:
+    """Histories by user, as long as nothing of the user's account data changes."""
+
+    def __init__(self, db: Database, live: Live) -> None:
+        self._db = db
+        self._histories: LruCache[UserId, History] = LruCache(_USERS)
+        # Counts what was forgotten, so that what is being read does not outlive it.
+        self._changes = 0
+        live.on_change(Kind.ACCOUNT_DATA, self._on_change)
+        live.on_reset(self._on_reset)
+
+    def _on_change(self, _position: int, change: Change) -> None:
+        if change.room_nid is None and change.user_id is not None:
+            self._changes += 1
+            self._histories.pop(UserId(change.user_id))
+
+    def _on_reset(self) -> None:
+        self._changes += 1
+        self._histories.clear()
+
+    async def of(self, user_id: UserId) -> History:
+        """All that judged, or judges, events for this user."""
+        known = self._histories.get(user_id)
+        if known is not None:
+            return known
+        changes = self._changes
+        async with self._db.read() as tx:
+            read = await store.read_history(tx, user_id)
+        rulesets = [ruleset_of(user_id, each) for _, each in read]
+        history = History(
+            user_id,
+            [position for position, _ in read],
+            rulesets,
+            [Evaluator(ruleset) for ruleset in rulesets],
+        )
+        if changes == self._changes:
+            self._histories.put(user_id, history)
+        return history
