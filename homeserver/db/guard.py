@@ -109,6 +109,9 @@ def run(arguments: Sequence[str]) -> int:
     dashes = list(arguments).index("--")
     options = parser.parse_args(arguments[:dashes])
     program = list(arguments[dashes + 1 :])
+    # An interrupt must end us or reach the program; Python's handler would only note
+    # it, and the note is lost when the process becomes the program.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.chdir("/")
     os.umask(0o077)
     if options.hold is not None:

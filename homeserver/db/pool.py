@@ -147,6 +147,16 @@ class Database:
         """
         return TransactionUse(self._pool, "BEGIN")
 
+    def preparation(self) -> "Use":
+        """A transaction for rows that count only once a later transaction names them.
+
+        It does not wait for the disk: whoever names the rows does, and with that they
+        are on the disk too, as the log is written in order.
+
+        Raises: as `transaction`.
+        """
+        return TransactionUse(self._pool, "BEGIN; SET LOCAL synchronous_commit TO off")
+
     async def listen(self, channel: str, callback: OnNotification) -> Listener:
         """Call back with every payload sent to the channel from now on.
 

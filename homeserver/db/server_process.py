@@ -24,6 +24,7 @@ STOP_STEPS: Final = (
     (signal.SIGQUIT, 10.0),  # immediate: recovers at the next start
     (signal.SIGKILL, 10.0),
 )
+REPEAT_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.02
 CAN_FOLLOW_PARENT: Final = sys.platform.startswith("linux")
 # The program looks up its time zone and locale here and nowhere else.
@@ -124,15 +125,19 @@ class GuardedProcess:
     async def stop(
         self, steps: Sequence[tuple[signal.Signals, float]] = STOP_STEPS
     ) -> None:
-        """Ask it to stop, ever less politely, until it has."""
+        """Ask it to stop, ever less politely, until it has.
+
+        Each request is repeated, as one that comes while the program starts may be
+        lost.
+        """
         for number, patience in steps:
-            if not self.running:
-                break
-            with contextlib.suppress(ProcessLookupError):
-                # SIGKILL would only reach a watcher, so it goes to the program.
-                os.kill(self.pid, number)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), patience)
+            deadline = time.monotonic() + patience
+            while self.running and time.monotonic() < deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    # SIGKILL would only reach a watcher, so it goes to the program.
+                    os.kill(self.pid, number)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.wait(), REPEAT_SECONDS)
         self._cut_lifeline()
 
     def _cut_lifeline(self) -> None:
