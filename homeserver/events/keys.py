@@ -47,25 +47,48 @@ class StateKeys:
 
     async def intern(self, keys: Iterable[StateKey]) -> dict[StateKey, int]:
         """The numbers of the keys, given out now to those that have none."""
-        wanted = set(keys)
-        found = await self.nids(wanted)
-        missing = sorted(wanted - found.keys())
-        if missing:
-            await self._numbers.reserve(len(missing))
-            nids = [self._numbers.next() for _ in missing]
-            async with self._db.transaction() as tx:
-                await tx.execute(
-                    """
-                    INSERT INTO state_keys (key_nid, type, state_key)
-                    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
-                    ON CONFLICT (type, state_key) DO NOTHING
-                    """,
-                    nids,
-                    [to_text(key[0]) for key in missing],
-                    [to_text(key[1]) for key in missing],
-                )
-            found.update(await self._read(missing))
+        found: dict[StateKey, int] = {}
+        missing: list[StateKey] = []
+        for key in set(keys):
+            nid = self._nid_of.get(key)
+            if nid is None:
+                missing.append(key)
+            else:
+                found[key] = nid
+        while missing:
+            found.update(await self._find_or_insert(sorted(missing)))
+            # Given out by another process at this moment: there next time.
+            missing = [key for key in missing if key not in found]
         return found
+
+    async def _find_or_insert(self, keys: list[StateKey]) -> dict[StateKey, int]:
+        """One round trip, without waiting for the disk (see Database.preparation)."""
+        await self._numbers.reserve(len(keys))
+        nids = [self._numbers.next() for _ in keys]
+        async with self._db.read() as tx:
+            rows = await tx.fetch(
+                """
+                WITH hurry AS MATERIALIZED (
+                    SELECT set_config('synchronous_commit', 'off', true)
+                ), given AS (
+                    SELECT g.* FROM hurry, unnest($1::bigint[], $2::text[], $3::text[])
+                        AS g (key_nid, type, state_key)
+                ), inserted AS (
+                    INSERT INTO state_keys (key_nid, type, state_key)
+                    SELECT key_nid, type, state_key FROM given
+                    ON CONFLICT (type, state_key) DO NOTHING
+                    RETURNING key_nid, type, state_key
+                )
+                SELECT key_nid, type, state_key FROM inserted
+                UNION ALL
+                SELECT k.key_nid, k.type, k.state_key
+                  FROM given JOIN state_keys k USING (type, state_key)
+                """,
+                nids,
+                [to_text(key[0]) for key in keys],
+                [to_text(key[1]) for key in keys],
+            )
+        return {key: nid for nid, key in self._remember_rows(rows)}
 
     async def _read(self, keys: list[StateKey]) -> dict[StateKey, int]:
         async with self._db.read() as tx:

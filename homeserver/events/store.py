@@ -10,9 +10,8 @@ from typing import TypeAlias
 import asyncpg
 
 from federation import canonical_json
-from federation.canonical_json import JsonObject
 from federation.ids import EventId, RoomId
-from federation.pdu import stored_pdu
+from federation.pdu import Pdu, stored_pdu
 from federation.room_versions import ROOM_VERSIONS
 from homeserver.db.pool import Tx
 from homeserver.db.rows import to_text
@@ -148,13 +147,20 @@ def columns_of(
         [e.state_after for e in events],
         [None if e.rejected is None else to_text(e.rejected) for e in events],
         [e.soft_failed for e in events],
-        [json_text(e.pdu.json) for e in events],
+        [json_text(e.pdu) for e in events],
     )
 
 
-def json_text(event: JsonObject) -> str:
+def json_text(pdu: Pdu) -> str:
     """The event as it is stored: canonical JSON."""
-    return canonical_json.encode(event).decode()
+    return json_bytes(pdu).decode()
+
+
+def json_bytes(pdu: Pdu) -> bytes:
+    """The canonical JSON of an event that was checked when it came."""
+    if pdu.version.strict_canonical_json:
+        return canonical_json.encode_strict(pdu.json)
+    return canonical_json.encode(pdu.json)
 
 
 def array_text(numbers: Iterable[int]) -> str:

@@ -107,7 +107,7 @@ async def insert_room(ctx: Context, room_id: RoomId, version: RoomVersion) -> Ro
     """The room of that ID, with a row made now when there is none yet."""
     await ctx.live.room_numbers.reserve(1)
     nid = ctx.live.room_numbers.next()
-    async with ctx.db.transaction() as tx:
+    async with ctx.db.preparation() as tx:
         await tx.execute(
             """
             INSERT INTO rooms (room_nid, room_id, version) VALUES ($1, $2, $3)

@@ -159,7 +159,7 @@ async def _write(
     key_nids = await live.states.keys.intern(key for key in keys if key is not None)
     async with (
         live.events.numbers.reserved(len(judged)) as new_nid,
-        ctx.db.transaction() as tx,
+        ctx.db.preparation() as tx,
     ):
         await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK, room.nid % 2**31)
         before = await store.read_nids(tx, list(judged))
@@ -200,7 +200,7 @@ def _outlier(room: Room, judged: _Judged, nids: Mapping[EventId, int]) -> Stored
         state_before=None,
         state_after=None,
         room_state=None,
-        size=len(store.json_text(pdu.json)),
+        size=len(store.json_bytes(pdu)),
         rejected=judged.rejected,
     )
 
@@ -251,6 +251,6 @@ async def root_of_state(
     changes.update((key, None) for key in present if key not in wanted)
     root, nodes = await ctx.live.states.update(base, room.nid, changes)
     if nodes:
-        async with ctx.db.transaction() as tx:
+        async with ctx.db.preparation() as tx:
             await insert_nodes(tx, nodes)
     return root, len(wanted)

@@ -46,6 +46,9 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
 
 
 async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> EventId:
+    if new.state_key is not None:
+        # Not while the room is held: others write to it meanwhile.
+        await ctx.live.states.keys.intern(((new.type, new.state_key),))
     async with ctx.live.writers.hold(room) as writer:
         builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
         same = await _unchanged(builder, new)

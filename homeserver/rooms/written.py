@@ -9,7 +9,6 @@ from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.context import Context
 from homeserver.db.pool import Tx
-from homeserver.events import store
 from homeserver.live.room import Room
 
 _BATCH: Final = 500
@@ -49,7 +48,7 @@ async def _read_json(tx: Tx, nids: Sequence[int], version: RoomVersion) -> list[
 
 def _redacted(text: str, version: RoomVersion) -> bytes:
     event = canonical_json.parse_object(text)
-    return store.json_text(redact(event, version)).encode()
+    return canonical_json.encode(redact(event, version))
 
 
 async def event_ids_of(ctx: Context, nids: Sequence[int]) -> list[EventId]:

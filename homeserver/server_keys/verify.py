@@ -125,7 +125,8 @@ def _check(pdu: Pdu, keys: Found) -> Verdict:
         vouched = all(
             _is_signed(pdu, message, server, keys) for server in _vouching_server(pdu)
         )
-        if not signatures.has_valid_content_hash(pdu.json):
+        strict = pdu.version.strict_canonical_json
+        if not signatures.has_valid_content_hash(pdu.json, strict=strict):
             pdu = pdu.redacted()
     except BadSignature as error:
         return error

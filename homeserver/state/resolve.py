@@ -65,7 +65,7 @@ class Resolver:
         changes = await self._winners(version, base, distinct, conflicted)
         root, nodes = await self._states.update(base, room_nid, changes)
         if nodes:
-            async with self._db.transaction() as tx:
+            async with self._db.preparation() as tx:
                 await insert_nodes(tx, nodes)
         self._memo.put(memo_key, root)
         return root

@@ -222,7 +222,7 @@ async def _joined_room(
     chain = await ctx.live.events.auth_chain((*nids, event.nid))
     if is_short:
         chain.difference_update(nids)
-    yield b'{"event":' + store.json_text(event.pdu.json).encode()
+    yield b'{"event":' + store.json_bytes(event.pdu)
     yield b',"members_omitted":false,"state":['
     async for part in written_events(ctx, room, nids):
         yield part
