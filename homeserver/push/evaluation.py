@@ -1,6 +1,6 @@
 """What a user's push rules say of an event: pure, and compiled once for each user.
 
-Spec: client-server-api#conditions-1
+Spec: client-server-api#conditions
 """
 
 import re
