@@ -54,6 +54,8 @@ from homeserver.rooms.server_api import membership as rooms_membership_server_ap
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
 from homeserver.sync import client_api as sync_client_api
+from homeserver.sync.sliding import client_api as sliding_client_api
+from homeserver.sync.sliding import tasks as sliding_tasks
 from homeserver.transactions import server_api as transactions_server_api
 from homeserver.transactions import tasks as transactions_tasks
 from homeserver.typing import client_api as typing_client_api
@@ -87,6 +89,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_history_server_api,
     transactions_server_api,
     sync_client_api,
+    sliding_client_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -203,6 +206,11 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         "forget-transactions",
         transactions_tasks.EVERY_S,
         lambda: transactions_tasks.forget_old(ctx),
+    )
+    yield Periodic(
+        "forget-connections",
+        sliding_tasks.EVERY_S,
+        lambda: sliding_tasks.forget_unused(ctx),
     )
 
 

@@ -63,6 +63,13 @@ def invalid_param(message: str) -> MatrixError:
     return MatrixError(400, "M_INVALID_PARAM", message)
 
 
+def unknown_pos() -> MatrixError:
+    """The token is none of this connection's, or no longer: begin anew. MSC4186."""
+    return MatrixError(
+        400, "M_UNKNOWN_POS", "This connection has expired; begin a new one."
+    )
+
+
 def too_large(message: str = "The request is too large.") -> MatrixError:
     """The request, or what it would make, exceeds a limit."""
     return MatrixError(413, "M_TOO_LARGE", message)

@@ -26,7 +26,9 @@ VERSIONS: Final = (
     "v1.9",
     "v1.10",
 )
-UNSTABLE_FEATURES: Final[dict[str, bool]] = {}
+UNSTABLE_FEATURES: Final = {
+    "org.matrix.simplified_msc3575": True,  # sliding sync, MSC4186
+}
 
 
 @route("GET", "/_matrix/client/versions", auth=optional_access_token)

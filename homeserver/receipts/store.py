@@ -112,3 +112,25 @@ async def receipts_between(
         upto,
         reader,
     )
+
+
+async def receipts_at(
+    tx: Tx, room_nids: Sequence[int], reader: UserId, event_ids: Sequence[str]
+) -> list[Receipt]:
+    """The reader's own receipts in these rooms, and others' public ones at events."""
+    return await fetch_as(
+        tx,
+        Receipt,
+        """
+        SELECT room_nid, user_id, receipt_type, event_id, ts,
+               nullif(thread_id, '') AS thread_id
+          FROM receipts
+         WHERE room_nid = ANY($1)
+           AND (user_id = $2
+                OR (event_id = ANY($3) AND receipt_type <> 'm.read.private'))
+         ORDER BY position
+        """,
+        room_nids,
+        reader,
+        event_ids,
+    )

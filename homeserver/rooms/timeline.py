@@ -17,6 +17,7 @@ from homeserver.db.pool import Tx
 
 _TOKEN: Final = re.compile(
     r"s([0-9]{1,18})(?:d([0-9]{1,18}))?(?:t([0-9]{1,18})_(-?[0-9]{1,18}))?"
+    r"(?:~[0-9a-f]{12})?"  # of sliding sync, whose tokens stand for positions too
 )
 
 

@@ -50,13 +50,12 @@ class LazyMembers:
     """What every device of this process has."""
 
     def __init__(self) -> None:
-        self._devices: LruCache[tuple[str, str | None], SentMembers] = LruCache(
+        self._devices: LruCache[tuple[str | None, ...], SentMembers] = LruCache(
             _DEVICES
         )
 
-    def of(self, user_id: str, device_id: str | None) -> SentMembers:
-        """The device's."""
-        key = (user_id, device_id)
+    def of(self, *key: str | None) -> SentMembers:
+        """The device's, or what else the key names."""
         sent = self._devices.get(key)
         if sent is None:
             sent = SentMembers()

@@ -11,12 +11,40 @@ from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.db.pool import Tx
 from homeserver.events.client_format import STRIPPED_KEYS, Sight, stripped
+from homeserver.events.filters import RoomEventFilter
 from homeserver.live.live import Live
 from homeserver.live.room import Member, Room
 from homeserver.rooms.viewing import Reader
 from homeserver.sync.request import Rendered, Sources, SyncRequest
 from homeserver.sync.states import read_change, state_section
-from homeserver.sync.timelines import read_timeline
+from homeserver.sync.timelines import Timeline, read_timeline
+
+
+async def read_farewell(
+    sources: Sources,
+    room: Room,
+    reader: Reader,
+    since: int | None,
+    wanted: RoomEventFilter,
+) -> tuple[Timeline, list[Sight]]:
+    """The timeline of a room up to where the reader left it, and what to show of it.
+
+    That they left is always shown: of a refused invite, say, nothing else is here.
+    """
+    member = reader.member
+    upto = 0 if member is None else member.position
+    timeline = await read_timeline(
+        sources.db, sources.live, room, reader, since, upto, wanted
+    )
+    sights = list(timeline.sights)
+    farewell = None
+    if member is not None:
+        farewell = await sources.live.events.by_nid(member.event_nid)
+    shown = {sight.event.nid for sight in sights}
+    keeps = wanted.keeps_event
+    if farewell and farewell.nid not in shown and keeps(farewell.pdu):
+        sights.append(Sight(farewell, member.membership if member else None))
+    return timeline, sights
 
 
 async def left_section(
@@ -29,22 +57,13 @@ async def left_section(
 ) -> JsonObject:
     """What the user could still see of a room that they left at `member.position`."""
     since = request.since
-    timeline = await read_timeline(
-        sources.db,
-        sources.live,
+    timeline, sights = await read_farewell(
+        sources,
         room,
         Reader(request.viewer.user_id, member),
         since,
-        member.position,
         request.filter.room.timeline,
     )
-    sights = list(timeline.sights)
-    farewell = await sources.live.events.by_nid(member.event_nid)
-    shown = {sight.event.nid for sight in sights}
-    keeps = request.filter.room.timeline.keeps_event
-    if farewell and farewell.nid not in shown and keeps(farewell.pdu):
-        # A refused invite, say: of such a room nothing else is here.
-        sights.append(Sight(farewell, member.membership))
     state: list[Sight] = []
     if timeline.sights:
         whole = since is None or request.full_state

@@ -1,7 +1,8 @@
 """What is the user's own: account data, of no room and of rooms."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
@@ -12,16 +13,39 @@ from homeserver.db.rows import from_text
 from homeserver.push.store import PUSH_RULES, default_content
 
 
+class Set(NamedTuple):
+    """What the user set at a position; room number 0 is of no room."""
+
+    room_nid: int
+    position: int
+    event: JsonObject
+
+    @property
+    def is_push_rules(self) -> bool:
+        """Whether it is the user's push rules."""
+        return not self.room_nid and self.event["type"] == PUSH_RULES
+
+
 async def read_account_data(
     tx: Tx, user_id: UserId, since: int, upto: int
 ) -> Mapping[int, list[JsonObject]]:
-    """Account data that changed, as events by room number; 0 is of no room.
+    """Account data that changed, as events by room number; 0 is of no room."""
+    found: defaultdict[int, list[JsonObject]] = defaultdict(list)
+    for each in await account_data_between(tx, user_id, since, upto):
+        found[each.room_nid].append(each.event)
+    return found
 
-    Everybody has push rules, also who has never changed them.
+
+async def account_data_between(
+    tx: Tx, user_id: UserId, since: int, upto: int
+) -> list[Set]:
+    """Account data that changed after `since`, up to and with `upto`, in order.
+
+    Everybody has push rules from the start, also who has never changed them.
     """
     rows = await tx.fetch(
         """
-        SELECT room_nid, type, content FROM account_data
+        SELECT room_nid, position, type, content FROM account_data
          WHERE user_id = $1 AND position > $2 AND position <= $3
          ORDER BY position
         """,
@@ -29,11 +53,32 @@ async def read_account_data(
         since,
         upto,
     )
-    found: defaultdict[int, list[JsonObject]] = defaultdict(list)
-    for room_nid, event_type, content in rows:
-        found[room_nid].append(
-            {"type": from_text(event_type), "content": orjson.loads(content)}
-        )
-    if not since and not any(event["type"] == PUSH_RULES for event in found[0]):
-        found[0].append({"type": PUSH_RULES, "content": default_content(user_id)})
+    found = [_set(*row) for row in rows]
+    if not since and not any(each.is_push_rules for each in found):
+        content = default_content(user_id)
+        found.append(Set(0, upto, {"type": PUSH_RULES, "content": content}))
     return found
+
+
+async def account_data_of(
+    tx: Tx, user_id: UserId, room_nids: Sequence[int]
+) -> list[Set]:
+    """All account data of these rooms."""
+    rows = await tx.fetch(
+        """
+        SELECT room_nid, position, type, content FROM account_data
+         WHERE user_id = $1 AND room_nid = ANY($2)
+         ORDER BY position
+        """,
+        user_id,
+        room_nids,
+    )
+    return [_set(*row) for row in rows]
+
+
+def _set(room_nid: int, position: int, event_type: str, content: str) -> Set:
+    event: JsonObject = {
+        "type": from_text(event_type),
+        "content": orjson.loads(content),
+    }
+    return Set(room_nid, position, event)

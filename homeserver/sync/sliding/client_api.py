@@ -1,0 +1,174 @@
+"""The endpoint of simplified sliding sync."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+from federation.errors import Malformed
+from homeserver import errors
+from homeserver.context import Context
+from homeserver.events.client_format import Viewer
+from homeserver.http.auth import by_access_token
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest
+from homeserver.http.routes import route
+from homeserver.live.live import Live
+from homeserver.sync.lazy import LazyMembers
+from homeserver.sync.request import Sources
+from homeserver.sync.sliding import answer as answers
+from homeserver.sync.sliding.connection import Draft, Pos, State, parse_pos
+from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.facts import Facts
+from homeserver.sync.sliding.request import SlidingRequest, parse_request
+from homeserver.sync.sliding.store import Key
+
+PATH: Final = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+MAX_TIMEOUT_MS: Final = 120_000
+_MAX_BODY: Final = 256 * 1024
+_PATIENCE_SECONDS: Final = 10.0  # for a token that another process gave
+
+
+class _Desk:
+    """What one process keeps for sliding sync."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.facts = Facts(ctx.db, ctx.live)
+        self.connections = Connections(ctx.db, ctx.clock.monotonic)
+        self.sent = LazyMembers()
+        ctx.live.on_reset(self._on_reset)  # and with this `live` keeps the desk
+
+    def _on_reset(self) -> None:
+        self.facts.forget_all()
+
+
+_desks: "WeakKeyDictionary[Live, ReferenceType[_Desk]]" = WeakKeyDictionary()
+
+
+def _desk(ctx: Context) -> _Desk:
+    known = _desks.get(ctx.live)
+    desk = None if known is None else known()
+    if desk is None:
+        desk = _Desk(ctx)
+        _desks[ctx.live] = ref(desk)
+    return desk
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: `pos` and `state` are what the client came with."""
+
+    key: Key
+    viewer: Viewer
+    request: SlidingRequest
+    asked: bytes  # the request, hashed
+    timeout_s: float
+    pos: Pos | None
+    state: State
+
+
+@route("POST", PATH, auth=by_access_token, long_poll=True, max_body=_MAX_BODY)
+async def sliding_sync(ctx: Context, request: ClientRequest) -> Answer:
+    """Tell what is new of the rooms that the client names.
+
+    Waits up to `timeout` milliseconds for something new. Raises: M_UNKNOWN_POS, when
+    the client has to begin anew; M_BAD_JSON, M_INVALID_PARAM for what is malformed.
+
+    Spec: MSC4186
+    """
+    request.query_choice("set_presence", "offline", "online", "unavailable")
+    desk = _desk(ctx)
+    call = await _call(ctx, request, desk)
+    return await _answer(ctx, desk, call)
+
+
+async def _call(ctx: Context, request: ClientRequest, desk: _Desk) -> _Call:
+    try:
+        wanted = parse_request(request.json_object(empty_ok=True), request.user_id)
+    except Malformed as error:
+        raise errors.of_caller(error) from None
+    if request.device_id is None:
+        raise errors.invalid_param("A connection belongs to a device; log in as one.")
+    timeout_ms = request.query_int("timeout", wanted.timeout_ms or 0)
+    wanted = replace(wanted, pos=request.query_str("pos") or wanted.pos or None)
+    key = Key(request.user_id, request.device_id, wanted.conn_id)
+    pos, state = None, State(secrets.token_hex(6), 0)
+    if wanted.pos is not None:
+        pos, state = await _come_back(ctx, desk, key, wanted.pos)
+    return _Call(
+        key=key,
+        viewer=Viewer(request.user_id, request.device_id),
+        request=wanted,
+        asked=blake2b(request.body_bytes, digest_size=16).digest(),
+        timeout_s=min(timeout_ms, MAX_TIMEOUT_MS) / 1000,
+        pos=pos,
+        state=state,
+    )
+
+
+async def _come_back(
+    ctx: Context, desk: _Desk, key: Key, token: str
+) -> tuple[Pos, State]:
+    """What the client has that comes with this token. Raises: M_UNKNOWN_POS."""
+    try:
+        pos = parse_pos(token)
+    except Malformed:
+        raise errors.unknown_pos() from None
+    state = await desk.connections.find(key, pos)
+    if not await ctx.live.view.wait_for_position(pos.position, _PATIENCE_SECONDS):
+        raise errors.unknown_pos()
+    return Pos(max(pos.position, state.base), pos.name), state
+
+
+async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
+    loop = asyncio.get_running_loop()
+    live = ctx.live
+    user = await live.user(call.viewer.user_id)
+    sent = desk.sent.of(call.viewer.user_id, call.key.device_id, call.state.birth)
+    sent.confirm(None if call.pos is None else call.pos.position)
+    sources = Sources.of(ctx, sent)
+    deadline = loop.time() + (call.timeout_s if call.pos is not None else 0)
+    quiet = desk.connections.quiet_until(call.key, call.pos, call.asked)
+    while True:
+        if quiet and await live.view.moved(user) <= quiet and loop.time() < deadline:
+            await live.wait(user, quiet, deadline - loop.time())
+        position = 0 if call.pos is None else call.pos.position
+        draft = Draft(call.state, position)
+        made = await answers.make_answer(
+            sources, desk.facts, call.viewer, call.request, user, draft
+        )
+        if call.pos is None or made.has_news:
+            return await _give(desk, call, made)
+        quiet = made.upto
+        if live.is_stopping or loop.time() >= deadline:
+            return _idle(desk, call, call.pos, made)
+
+
+async def _give(desk: _Desk, call: _Call, made: answers.Answer) -> Answer:
+    """The answer, once it is kept what the client then has."""
+    if call.pos is not None and not made.draft.is_changed:
+        pos = Pos(made.upto, call.pos.name)
+    else:
+        pos = await desk.connections.keep(call.key, call.pos, made.draft, made.upto)
+    if not made.is_cut:
+        desk.connections.note_quiet(call.key, pos, call.asked, made.upto)
+    return _written(pos, made)
+
+
+def _idle(desk: _Desk, call: _Call, pos: Pos, made: answers.Answer) -> Answer:
+    """An answer without news; the token moves only when nothing needs to be kept."""
+    if not made.draft.is_changed:
+        pos = Pos(made.upto, pos.name)
+    desk.connections.note_quiet(call.key, pos, call.asked, made.upto)
+    return _written(pos, made)
+
+
+def _written(pos: Pos, made: answers.Answer) -> Answer:
+    return {
+        "pos": str(pos),
+        "lists": {name: {"count": count} for name, count in made.counts.items()},
+        "rooms": made.rooms,  # type: ignore[dict-item]
+        "extensions": made.extensions,  # type: ignore[dict-item]
+    }
