@@ -43,6 +43,7 @@ from homeserver.periodic import Periodic
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.push import client_api as push_client_api
+from homeserver.push import notifications_api as push_notifications_api
 from homeserver.push import pages as push_pages
 from homeserver.push import store as push_store
 from homeserver.receipts import client_api as receipts_client_api
@@ -82,6 +83,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     receipts_client_api,
     typing_client_api,
     push_client_api,
+    push_notifications_api,
     directory_client_api,
     directory_server_api,
     rooms_membership_server_api,

@@ -71,7 +71,10 @@ _FOR_OTHERS: Final = _evaluator(mentioned=False)
 
 
 def mentioned_in(event: Pdu, our_name: ServerName) -> frozenset[str]:
-    """Users of ours whom the event mentions. Spec: client-server-api#user-and-room-mentions."""
+    """Users of ours whom the event mentions.
+
+    Spec: client-server-api#user-and-room-mentions
+    """
     mentions = event.content.get("m.mentions")
     user_ids = mentions.get("user_ids") if isinstance(mentions, dict) else None
     if not isinstance(user_ids, list):
