@@ -1,7 +1,7 @@
 """What was answered with 200 survives SIGKILL of the server and of PostgreSQL.
 
-Senders run and a reader follows with /sync. Again and again the server is killed
-without warning, every second time its PostgreSQL with it, and started on the same data.
+Senders run and a reader follows with /sync. Again and again the server, its PostgreSQL,
+or both are killed without warning, and go on with the same data.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.kill.senders import Sender, Sent
+from tests.support.api import eventually, path
 from tests.support.certificates import CertificateAuthority
 from tests.support.client import Client
 from tests.support.hearth import Hearth
@@ -47,12 +48,10 @@ async def test_no_acknowledged_event_is_lost_or_doubled(server: Hearth) -> None:
     for number in range(ROUNDS):
         await asyncio.sleep(random.uniform(0.15, 0.5))
         answered = [s.sent[-2] for s in senders if len(s.sent) > 1]
-        up.clear()
-        if number % 2:
-            await server.kill_with_database()
-        else:
-            await server.kill()
-        await server.start()
+        kill = KILLS[number % len(KILLS)]
+        if kill is not kill_the_database:
+            up.clear()
+        await kill(server, alice)
         await retries_give_the_same_events(senders, answered)
         up.set()
         await alice.syncs(filter=WIDE)
@@ -65,6 +64,33 @@ async def test_no_acknowledged_event_is_lost_or_doubled(server: Hearth) -> None:
     seen = [e for e in alice.seen.room(room).timeline if is_message(e)]
     assert_all_there_once(seen, senders)
     assert_in_order([e["event_id"] for e in seen], senders)
+
+
+async def kill_the_server(server: Hearth, _: Client) -> None:
+    await server.kill()
+    await server.start()
+
+
+async def kill_both(server: Hearth, _: Client) -> None:
+    await server.kill_with_database()
+    await server.start()
+
+
+async def kill_the_database(server: Hearth, alice: Client) -> None:
+    """The server lives on, starts PostgreSQL again and goes on where it was."""
+    pid = server.child.pid
+    await server.kill_database()
+
+    async def can_write() -> bool:
+        where = path("user", alice.user_id, "account_data", "org.example.alive")
+        status, _ = await alice.answer("PUT", where, {"alive": True})
+        return status == 200
+
+    await eventually(can_write, "the server has its database again", seconds=60)
+    assert server.child.pid == pid
+
+
+KILLS = (kill_the_server, kill_both, kill_the_database)
 
 
 async def retries_give_the_same_events(

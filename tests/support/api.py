@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
@@ -106,7 +106,7 @@ class Api:
 
 
 async def eventually(
-    attempt: Callable[[], "asyncio.Future[bool] | Any"],
+    attempt: Callable[[], Awaitable[bool]],
     why: str,
     *,
     seconds: float = 20,
