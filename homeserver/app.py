@@ -23,6 +23,11 @@ from homeserver.db.pool import Database
 from homeserver.destinations import queue as destinations_queue
 from homeserver.destinations.sender import Sender
 from homeserver.destinations.watch import EphemeralWatch
+from homeserver.devices import following
+from homeserver.devices import server_api as devices_server_api
+from homeserver.devices import tasks as devices_tasks
+from homeserver.devices.client_api import keys as device_keys
+from homeserver.devices.client_api import to_device
 from homeserver.directory import client_api as directory_client_api
 from homeserver.directory import server_api as directory_server_api
 from homeserver.http import client_api as http_client_api
@@ -91,6 +96,9 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_history_server_api,
     transactions_server_api,
     sync_client_api,
+    device_keys,
+    to_device,
+    devices_server_api,
     sliding_client_api,
 )
 
@@ -98,6 +106,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
 AFTER_PERSIST: Final[Sequence[Consequence]] = (
     destinations_queue.QUEUE_EVENTS,
     stripped.STRIPPED_STATE,
+    following.FORGET_UNSHARED,
     push_pages.FORGET_REDACTED,
 )
 
@@ -209,6 +218,13 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         transactions_tasks.EVERY_S,
         lambda: transactions_tasks.forget_old(ctx),
     )
+    yield Periodic(
+        "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)
+    )
+    if ctx.config.federation.enabled:
+        yield Periodic(
+            "device-lists", following.EVERY_S, lambda: following.fetch_stale(ctx)
+        )
     yield Periodic(
         "forget-connections",
         sliding_tasks.EVERY_S,

@@ -254,6 +254,37 @@ def key_too_large() -> MatrixError:
     )
 
 
+# ── Keys ─────────────────────────────────────────────────────────────────────────────
+
+
+def duplicate_one_time_key(name: str) -> MatrixError:
+    """Another key waits under this name: the device has lost its private keys."""
+    return MatrixError(
+        400,
+        # The error is not in the specification yet (MSC4420).
+        "io.github.johennes.msc4420.M_DUPLICATE_ONE_TIME_KEY",
+        f"One-time key {name} already exists.",
+    )
+
+
+def invalid_signature(message: str) -> MatrixError:
+    """A signature does not verify, or is missing."""
+    return MatrixError(400, "M_INVALID_SIGNATURE", message)
+
+
+def wrong_room_keys_version(current_version: str) -> MatrixError:
+    """Keys are written to the current version of the backup only.
+
+    Spec: client-server-api#put_matrixclientv3room_keyskeys
+    """
+    return MatrixError(
+        403,
+        "M_WRONG_ROOM_KEYS_VERSION",
+        "This is not the current version of the backup.",
+        current_version=current_version,
+    )
+
+
 # ── Rooms ────────────────────────────────────────────────────────────────────────────
 
 

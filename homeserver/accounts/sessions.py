@@ -149,8 +149,9 @@ async def end_sessions(
 
     Spec: client-server-api#post_matrixclientv3logout
     """
+    removal = devices.Removal(user_id, device_ids, keep)
     await live.commit(
         devices.remove,
-        devices.Removal(user_id, device_ids, keep),
-        Change(Kind.TOKENS, user_id=user_id),
+        removal,
+        Change(Kind.TOKENS, user_id=user_id, reach=removal.reach),
     )

@@ -38,9 +38,11 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     """
     request.query_choice("set_presence", "offline", "online", "unavailable")
     full_state = request.query_bool("full_state")
+    since = _since(request)
     wanted = SyncRequest(
         viewer=Viewer(request.user_id, request.device_id),
-        since=_since(request),
+        since=since.position if since else None,
+        inbox=_inbox(since),
         filter=await find_filter(ctx.db, request.user_id, request.query_str("filter")),
         full_state=full_state,
         use_state_after=request.query_bool("use_state_after")
@@ -76,15 +78,22 @@ async def _news(
         if answer is not None:
             return answer
         if remaining <= 0 or live.is_stopping:
-            return {"next_batch": str(Point(upto))}
+            return await v2.idle(sources, request, upto)
         await live.wait(user, upto, remaining)
 
 
-def _since(request: ClientRequest) -> int | None:
+def _inbox(since: Point | None) -> int:
+    """How far the device has got its messages."""
+    if since is None:
+        return 0
+    return since.position if since.inbox is None else min(since.inbox, since.position)
+
+
+def _since(request: ClientRequest) -> Point | None:
     token = request.query_str("since")
     if not token:
         return None
     try:
-        return parse_point(token).position
+        return parse_point(token)
     except Malformed as error:
         raise errors.invalid_param(f"since: {error}.") from None

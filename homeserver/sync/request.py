@@ -27,12 +27,13 @@ Rendered = orjson.Fragment | JsonObject
 class SyncRequest:
     """One call of /sync: who, since when, and in which form.
 
-    `since` is None for an initial sync.
+    `since` is None for an initial sync. `inbox` is how far the device has messages.
     """
 
     viewer: Viewer
     since: int | None
     filter: Filter
+    inbox: int = 0
     full_state: bool = False
     use_state_after: bool = False
 

@@ -12,7 +12,7 @@ import orjson
 from federation.canonical_json import JsonObject, JsonValue
 from homeserver.live.room import Member, Room, User
 from homeserver.rooms.timeline import Point
-from homeserver.sync import ephemeral, own
+from homeserver.sync import device_lists, ephemeral, own, to_device
 from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
@@ -36,7 +36,9 @@ async def incremental(
 ) -> JsonObject | None:
     """What moved after `request.since`, up to `upto`; None when nothing did."""
     since = request.since or 0
-    if not request.full_state and await sources.live.view.moved(user) <= since:
+    more_waits = request.inbox < since
+    moved_at = await sources.live.view.moved(user)
+    if not request.full_state and not more_waits and moved_at <= since:
         return None
     moved = await _moved(sources, request, user)
     extras, account_data = await _extras(sources, request, user, moved, upto)
@@ -56,9 +58,10 @@ async def incremental(
     if joined:
         rooms["join"] = joined  # type: ignore[assignment]
     rooms.update(await _other_rooms(sources, request, moved, extras))
-    if not (rooms or account_data):
+    devices = await _device_sections(sources, request, user, upto)
+    if not (rooms or account_data or devices.has_news):
         return None
-    answer: JsonObject = {"next_batch": str(Point(upto))}
+    answer: JsonObject = {"next_batch": str(devices.next_batch), **devices.sections}
     if rooms:
         answer["rooms"] = rooms
     if account_data:
@@ -75,9 +78,11 @@ async def initial(
         if member.position <= upto:
             _sort(everything, nid, member, request)
     extras, account_data = await _extras(sources, request, user, everything, upto)
-    head = {
-        "next_batch": str(Point(upto)),
-        "account_data": {"events": account_data},
+    devices = await _device_sections(sources, request, user, upto)
+    head: JsonObject = {
+        "next_batch": str(devices.next_batch),
+        "account_data": {"events": account_data},  # type: ignore[dict-item]
+        **devices.sections,
     }
     yield orjson.dumps(head)[:-1] + b',"rooms":{"join":{'
     separator = b""
@@ -92,6 +97,36 @@ async def initial(
     ).items():
         yield b"," + orjson.dumps(name) + b":" + orjson.dumps(sections)
     yield b"}}"
+
+
+async def idle(sources: Sources, request: SyncRequest, upto: int) -> JsonObject:
+    """The answer when nothing moved."""
+    counts = await device_lists.counts(sources, request)
+    return {"next_batch": str(Point(upto)), **device_lists.counts_sections(counts)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """The sections about devices, the token, and whether they are worth an answer."""
+
+    sections: JsonObject
+    next_batch: Point
+    has_news: bool
+
+
+async def _device_sections(
+    sources: Sources, request: SyncRequest, user: User, upto: int
+) -> _Devices:
+    inbox = await to_device.read(sources, request, user, upto)
+    lists = await device_lists.read(sources, request, user, upto)
+    counts = await device_lists.counts(sources, request)
+    sections = device_lists.counts_sections(counts)
+    if inbox.messages:
+        sections["to_device"] = to_device.section(inbox)
+    if lists:
+        sections["device_lists"] = lists
+    has_news = bool(inbox.messages or lists) or counts.position > (request.since or 0)
+    return _Devices(sections, Point(upto, inbox=inbox.upto), has_news)
 
 
 async def _moved(sources: Sources, request: SyncRequest, user: User) -> Moved:

@@ -4,18 +4,33 @@ Spec: server-server-api#edus, server-server-api#server-access-control-lists-acls
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
 from federation.canonical_json import JsonObject
-from federation.edu import RECEIPT, TYPING, Edu
+from federation.edu import (
+    DEVICE_LIST_UPDATE,
+    DIRECT_TO_DEVICE,
+    RECEIPT,
+    SIGNING_KEY_UPDATE,
+    TYPING,
+    Edu,
+)
 from federation.errors import ProtocolError
 from federation.ids import ServerName
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseUnavailable
+from homeserver.devices import edus as devices
 from homeserver.receipts import edus as receipts
 from homeserver.rooms import acl
 from homeserver.typing import edus as typing
+
+_OF_DEVICES: Final = {
+    DIRECT_TO_DEVICE: devices.receive_message,
+    DEVICE_LIST_UPDATE: devices.receive_device_list_update,
+    SIGNING_KEY_UPDATE: devices.receive_signing_key_update,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +62,8 @@ async def _receive(ctx: Context, origin: ServerName, edu: Edu) -> None:
             if await _admits(ctx, origin, room_id)
         }
         await receipts.receive(ctx, origin, admitted)
+    elif edu.edu_type in _OF_DEVICES:
+        await _OF_DEVICES[edu.edu_type](ctx, origin, edu.content)
     else:
         log.debug("EDU of an unknown type", type=edu.edu_type, origin=origin)
 

@@ -88,7 +88,8 @@ async def test_opening_sessions_twice_is_the_same_as_once(people: Database) -> N
 async def test_a_device_that_logs_in_again_keeps_its_name(people: Database) -> None:
     async with people.transaction() as tx:
         await tokens.open_sessions(tx, [session("ONE", "a", "ra")])
-        await devices.rename(tx, ALICE, DeviceId("ONE"), "renamed")
+        rename = devices.Rename(ALICE, DeviceId("ONE"), "renamed")
+        await devices.rename(tx, [Positioned(1, rename)])
         await tokens.open_sessions(tx, [session("ONE", "b", "rb")])
         device = await devices.device(tx, ALICE, DeviceId("ONE"))
         assert device is not None

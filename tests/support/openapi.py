@@ -181,7 +181,7 @@ ERROR = {
     "type": "object",
     "required": ["errcode", "error"],
     "properties": {
-        "errcode": {"type": "string", "pattern": "^M_[A-Z_]+$"},
+        "errcode": {"type": "string", "pattern": r"^([a-z0-9.]+\.)?M_[A-Z_]+$"},
         "error": {"type": "string", "minLength": 1},
     },
 }

@@ -16,6 +16,7 @@ from homeserver.http.limits import writes
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
+from homeserver.live.changes import Change, Kind
 
 V3 = "/_matrix/client/v3"
 MAX_AT_ONCE = 1000
@@ -76,12 +77,15 @@ async def update_device(ctx: Context, request: ClientRequest) -> Answer:
     """
     update = request.body(_Update)
     check_device(None, update.display_name)
-    async with ctx.db.transaction() as tx:
-        found = await devices.rename(
-            tx, request.user_id, _device_id(request), update.display_name
-        )
-    if not found:
+    user_id, device_id = request.user_id, _device_id(request)
+    async with ctx.db.read() as tx:
+        found = await devices.device(tx, user_id, device_id)
+    if found is None:
         raise _no_such_device()
+    if update.display_name is not None:
+        rename = devices.Rename(user_id, device_id, update.display_name)
+        change = Change(Kind.DEVICE_LIST, user_id=user_id, reach=rename.reach)
+        await ctx.live.commit(devices.rename, rename, change)
     return {}
 
 

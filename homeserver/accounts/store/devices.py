@@ -1,13 +1,15 @@
 """The table `devices`. Names that people give may hold U+0000, so they are escaped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from federation.ids import DeviceId, UserId
+from homeserver.accounts.store import device_lists
+from homeserver.accounts.store.device_lists import ListChange
 from homeserver.db.pool import Tx
 from homeserver.db.rows import from_text, to_text
-from homeserver.live.changes import Positioned
+from homeserver.live.changes import Positioned, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,17 @@ class Removal:
     user_id: UserId
     device_ids: tuple[DeviceId, ...] | None
     keep: DeviceId | None = None
+    reach: Reach = field(default_factory=Reach)
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A new name for a device."""
+
+    user_id: UserId
+    device_id: DeviceId
+    display_name: str
+    reach: Reach = field(default_factory=Reach)
 
 
 def _device(row: Sequence[object]) -> Device:
@@ -77,44 +90,75 @@ async def device(tx: Tx, user_id: UserId, device_id: DeviceId) -> Device | None:
     return _device(tuple(row)) if row else None
 
 
-async def rename(
-    tx: Tx, user_id: UserId, device_id: DeviceId, display_name: str | None
-) -> bool:
-    """Give the device a name; None leaves it. False when there is no such device."""
-    found = await tx.fetchval(
-        """
-        UPDATE devices
-           SET display_name = coalesce($3, display_name)
-         WHERE user_id = $1 AND device_id = $2
-        RETURNING true
-        """,
-        user_id,
-        device_id,
-        to_text(display_name) if display_name is not None else None,
-    )
-    return bool(found)
+async def rename(tx: Tx, batch: Sequence[Positioned[Rename]]) -> None:
+    """Give devices names. For the committer.
+
+    The names of devices with keys are told to others, as part of the device lists.
+    """
+    changes = []
+    for each in batch:
+        item = each.item
+        row = await tx.fetchrow(
+            """
+            UPDATE devices d SET display_name = $3
+              FROM devices old
+             WHERE d.user_id = $1 AND d.device_id = $2
+               AND old.user_id = d.user_id AND old.device_id = d.device_id
+            RETURNING old.display_name IS DISTINCT FROM $3 AND EXISTS (
+                      SELECT FROM device_keys k
+                       WHERE k.user_id = d.user_id AND k.device_id = d.device_id)
+                      AS matters
+            """,
+            item.user_id,
+            item.device_id,
+            to_text(item.display_name),
+        )
+        if row is not None and row["matters"]:
+            change = ListChange(item.user_id, item.device_id, item.reach)
+            changes.append(Positioned(each.position, change))
+    await device_lists.note(tx, changes)
 
 
 async def remove(tx: Tx, batch: Sequence[Positioned[Removal]]) -> None:
-    """Delete devices; their tokens go with them. For the committer."""
+    """Delete devices; their tokens and keys go with them. For the committer."""
     removals = [
-        (each.item.user_id, device_id, each.item.keep)
-        for each in batch
+        (each.item.user_id, device_id, each.item.keep, index)
+        for index, each in enumerate(batch)
         for device_id in _each(each.item.device_ids)
     ]
-    await tx.execute(
+    gone = await tx.fetch(
         """
-        DELETE FROM devices d
-         USING unnest($1::text[], $2::text[], $3::text[])
-               AS r (user_id, device_id, keep)
-         WHERE d.user_id = r.user_id
-           AND (r.device_id IS NULL OR d.device_id = r.device_id)
-           AND d.device_id IS DISTINCT FROM r.keep
+        WITH gone AS (
+            DELETE FROM devices d
+             USING unnest($1::text[], $2::text[], $3::text[], $4::integer[])
+                   AS r (user_id, device_id, keep, index)
+             WHERE d.user_id = r.user_id
+               AND (r.device_id IS NULL OR d.device_id = r.device_id)
+               AND d.device_id IS DISTINCT FROM r.keep
+            RETURNING d.user_id, d.device_id, r.index
+        ), signature AS (
+            DELETE FROM key_signatures s USING gone
+             WHERE s.user_id = gone.user_id AND s.key_id = gone.device_id
+        )
+        SELECT gone.device_id, gone.index
+          FROM gone JOIN device_keys k USING (user_id, device_id)
+         ORDER BY gone.device_id
         """,
-        [user_id for user_id, _, _ in removals],
-        [device_id for _, device_id, _ in removals],
-        [keep for _, _, keep in removals],
+        [user_id for user_id, _, _, _ in removals],
+        [device_id for _, device_id, _, _ in removals],
+        [keep for _, _, keep, _ in removals],
+        [index for _, _, _, index in removals],
     )
+    changes = []
+    for index, each in enumerate(batch):
+        keyed = [row["device_id"] for row in gone if row["index"] == index]
+        if keyed:
+            user_id, reach = each.item.user_id, each.item.reach
+            change = ListChange(
+                user_id, keyed[0], reach, deleted=True, count=len(keyed)
+            )
+            changes.append(Positioned(each.position, change))
+    await device_lists.note(tx, changes)
 
 
 def _each(

@@ -1,0 +1,1 @@
+"""Endpoints about encryption, a module for each matter."""

@@ -1,0 +1,1 @@
+"""The tables of devices' keys and messages, a module for each matter."""
