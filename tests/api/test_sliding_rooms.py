@@ -321,3 +321,37 @@ async def test_direct_chats_are_marked_and_unmarked(alice, bob):
     await alice.put(data, {})
     assert one(await sliding.asks(), room)["is_dm"] is False
     assert (await sliding.asks())["rooms"] == {}
+
+
+async def test_unread_counts_come_and_go_with_what_is_read(alice, bob):
+    room = await alice.creates_room(**PUBLIC)
+    await bob.joins(room)
+    sliding = Sliding(bob)
+    await sliding.asks(timeline_limit=3)
+    await alice.sends(room, "one")
+    sent = await alice.sends(room, "two")
+    section = one(await sliding.asks(timeline_limit=3), room)
+    assert section["notification_count"] == 2
+    assert section["highlight_count"] == 0
+    receipt = f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{sent}"
+    await alice.post(receipt, {})
+    assert (await sliding.asks(timeline_limit=3))["rooms"] == {}
+    await bob.post(receipt, {})
+    section = one(await sliding.asks(timeline_limit=3), room)
+    assert section["notification_count"] == 0
+    assert "timeline" not in section
+    assert (await sliding.asks(timeline_limit=3))["rooms"] == {}
+
+
+async def test_what_was_read_of_a_room_out_of_view_shows_when_it_is_back(alice, bob):
+    room, other = [await alice.creates_room(**PUBLIC) for _ in range(2)]
+    await bob.joins(room)
+    await bob.joins(other)
+    sent = await alice.sends(room, "read me")
+    await alice.sends(other, "on top")
+    sliding = Sliding(bob)
+    assert (await sliding.asks())["rooms"][room]["notification_count"] == 1
+    await bob.post(f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{sent}", {})
+    await alice.sends(other, "more")
+    assert set((await sliding.asks(ranges=[[0, 0]]))["rooms"]) == {other}
+    assert one(await sliding.asks(), room)["notification_count"] == 0

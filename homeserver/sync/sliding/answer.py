@@ -86,6 +86,7 @@ async def make_answer(
     rooms, events, is_cut = await _rooms(scene, places)
     room_ids = await facts.room_ids(windows.rooms)
     view = InView(
+        shown=windows.rooms,
         places={nid: p for nid, p in places.items() if nid in draft.rooms},
         room_ids=room_ids,
         events=events,
@@ -126,7 +127,8 @@ async def _rooms(
 
     Also whether some had to be left out.
     """
-    due = [place for place in places.values() if place.has_news]
+    recounted = await _recounted(scene, places.values())
+    due = [p for p in places.values() if p.has_news or p.nid in recounted]
     is_cut = False
     sections: dict[str, object] = {}
     events: dict[int, Sequence[EventId]] = {}
@@ -146,6 +148,28 @@ async def _rooms(
     return sections, events, is_cut
 
 
+async def _recounted(scene: Scene, places: Iterable[Place]) -> frozenset[int]:
+    """Rooms of which the user has read more, and that have no other news."""
+    quiet = {
+        place.nid: place
+        for place in places
+        if place.phase is Phase.JOINED
+        and not place.has_news
+        and place.moves.receipts > place.since
+    }
+    if not quiet:
+        return frozenset()
+    rooms = await scene.sources.live.rooms(quiet)
+    unread = await scene.sources.counts.of_rooms(
+        scene.viewer.user_id,
+        {room: quiet[room.nid].member for room in rooms.values()},
+        scene.upto,
+    )
+    return frozenset(
+        nid for nid, count in unread.items() if count.marks.moved > quiet[nid].since
+    )
+
+
 async def _sections(
     scene: Scene, places: Sequence[Place], rooms: Mapping[int, Room]
 ) -> AsyncIterator[tuple[Room, Section]]:
@@ -153,7 +177,11 @@ async def _sections(
     await _prefetch(scene, here, rooms)
     pending = {p.nid: p.member for p in here if p.phase is Phase.PENDING}
     stripped = await scene.facts.pending(scene.viewer.user_id, pending, rooms)
-    bumps = await scene.facts.bumps(p.nid for p in here if p.phase is Phase.JOINED)
+    joined = {rooms[p.nid]: p.member for p in here if p.phase is Phase.JOINED}
+    bumps = await scene.facts.bumps(room.nid for room in joined)
+    unread = await scene.sources.counts.of_rooms(
+        scene.viewer.user_id, joined, scene.upto
+    )
     for place in here:
         room = rooms[place.nid]
         match place.phase:
@@ -161,7 +189,9 @@ async def _sections(
                 section = pending_section(scene, place, stripped.get(place.nid, ()))
             case Phase.JOINED:
                 bump = bumps.get(place.nid, place.member.position)
-                section = await joined_section(scene, room, place, bump)
+                section = await joined_section(
+                    scene, room, place, bump, unread[room.nid]
+                )
             case _:
                 section = await gone_section(scene, room, place)
         yield room, section

@@ -51,8 +51,6 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
     receipts: int = NEVER
     account_data: int = NEVER
     typing: int = NEVER
-    notifications: int = 0
-    highlights: int = 0
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):

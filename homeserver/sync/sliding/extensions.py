@@ -31,11 +31,13 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class InView:
-    """The joined rooms that the client has been sent, by now or before.
+    """The rooms that the request names and that the client has been sent by now.
 
-    `events` are the timelines of the rooms that this answer sends, of any phase.
+    `shown` are all that it names; `events` are the timelines of the rooms that this
+    answer sends, of any phase.
     """
 
+    shown: Container[int]
     places: Mapping[int, Place]
     room_ids: Mapping[int, RoomId]
     events: Mapping[int, Sequence[EventId]] = field(default_factory=dict)
@@ -202,7 +204,8 @@ def leave_behind(
         if moves is None:
             continue
         moved = {
-            "events": moves.events,
+            # Of a room that is not looked at, what the user read counts as well.
+            "events": moves.events if nid in view.shown else moves.last,
             RECEIPTS: moves.receipts,
             TYPING: moves.typing,
             ACCOUNT_DATA: standing.moved_own,

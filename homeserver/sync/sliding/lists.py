@@ -22,6 +22,11 @@ class Moves:
     receipts: int = 0
     typing: int = 0
 
+    @property
+    def last(self) -> int:
+        """The last position at which events or receipts moved."""
+        return max(self.events, self.receipts)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -13,7 +13,13 @@ from typing import Final, TypeVar
 from federation.canonical_json import JsonObject, JsonValue
 from federation.errors import Malformed
 from federation.ids import UserId
-from homeserver.sync.sliding.required import MEMBER, Pattern, Required, RoomConfig
+from homeserver.sync.sliding.required import (
+    MEMBER,
+    Pattern,
+    Required,
+    RoomConfig,
+    parts_of,
+)
 
 MAX_TIMELINE: Final = 100
 _MAX_LISTS: Final = 100
@@ -131,16 +137,16 @@ class _Parser:
         wanted = value.get("required_state", [])
         if isinstance(wanted, dict):
             self.is_newer = True
-            required = Required(
-                include=_patterns(wanted, "include"),
-                exclude=_patterns(wanted, "exclude"),
+            parts = parts_of(
+                _patterns(wanted, "include"),
+                _patterns(wanted, "exclude"),
                 lazy=_boolean(wanted, "lazy_members") or False,
             )
         else:
-            required = self._pairs(_list(wanted, "required_state", _MAX_REQUIRED))
-        return RoomConfig(min(limit, MAX_TIMELINE), frozenset((required,)))
+            parts = self._pairs(_list(wanted, "required_state", _MAX_REQUIRED))
+        return RoomConfig(min(limit, MAX_TIMELINE), parts)
 
-    def _pairs(self, pairs: list[JsonValue]) -> Required:
+    def _pairs(self, pairs: list[JsonValue]) -> frozenset[Required]:
         include: set[Pattern] = set()
         lazy = False
         for pair in pairs:
@@ -152,7 +158,7 @@ class _Parser:
                     include.add((_unless_any(event_type), _unless_any(key)))
                 case _:
                     raise Malformed("required_state has pairs of type and state key")
-        return Required(frozenset(include), lazy=lazy)
+        return parts_of(include, frozenset(), lazy=lazy)
 
 
 def _unless_any(text: str) -> str | None:

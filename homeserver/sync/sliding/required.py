@@ -15,7 +15,7 @@ Pattern = tuple[str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """One room config's state. `lazy`: of the members only those who are needed."""
+    """Some state. `lazy`: of the members only those who are needed."""
 
     include: frozenset[Pattern] = frozenset()
     exclude: frozenset[Pattern] = frozenset()
@@ -92,6 +92,23 @@ class RoomConfig:
                 if not any(part.wants(key) for part in kept)
             }
         return chosen
+
+
+def parts_of(
+    include: Iterable[Pattern], exclude: frozenset[Pattern], *, lazy: bool
+) -> frozenset[Required]:
+    """What one room config asks for, in parts as small as can be.
+
+    So a config that asks for a little more than another shares most parts with it.
+    """
+    parts = {Required(lazy=True)} if lazy else set()
+    for event_type, state_key in include:
+        pattern = frozenset(((event_type, state_key),))
+        if event_type is None or state_key is None:
+            parts.add(Required(pattern, exclude, lazy))
+        elif not _matches(exclude, (event_type, state_key)):
+            parts.add(Required(pattern))
+    return frozenset(parts)
 
 
 def combined(configs: Iterable[RoomConfig]) -> RoomConfig:

@@ -14,6 +14,7 @@ from federation.pdu import StateKey
 from homeserver.events.client_format import Sight, stripped
 from homeserver.events.filters import RoomEventFilter
 from homeserver.live.room import Room
+from homeserver.push.counts import Unread
 from homeserver.rooms.viewing import Reader, state_sights
 from homeserver.sync.left import read_farewell
 from homeserver.sync.sliding.connection import LIVE, Phase, Sent
@@ -94,7 +95,9 @@ async def gone_section(scene: Scene, room: Room, place: Place) -> Section:
 # ── Joined ───────────────────────────────────────────────────────────────────────────
 
 
-async def joined_section(scene: Scene, room: Room, place: Place, bump: int) -> Section:
+async def joined_section(
+    scene: Scene, room: Room, place: Place, bump: int, unread: Unread
+) -> Section:
     """A room that the user is in: all of it, or what is new."""
     sources, config = scene.sources, place.shown.config
     since = None if place.is_fresh else place.since
@@ -121,7 +124,9 @@ async def joined_section(scene: Scene, room: Room, place: Place, bump: int) -> S
     await _put_state(scene, section, change)
     if place.is_fresh or timeline.sights or timeline.limited:
         _put_timeline(scene, section, timeline.sights, timeline)
-    section.update({"notification_count": 0, "highlight_count": 0})
+    notifications, highlights = unread.total()
+    section["notification_count"] = notifications
+    section["highlight_count"] = highlights
     size = len(timeline.sights) + len(change.nids)
     return Section(
         json=section,

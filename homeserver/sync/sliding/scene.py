@@ -62,7 +62,7 @@ class Place:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is anything to send."""
+        """Whether there is anything to send, but for how much is unread."""
         if self.is_fresh or self.sent is None or self.moves.events > self.since:
             return True
         if self.phase is not Phase.JOINED:
