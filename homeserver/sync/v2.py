@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from federation.canonical_json import JsonObject, JsonValue
+from homeserver.devices.inbox import Inbox
 from homeserver.live.room import Member, Room, User
 from homeserver.rooms.timeline import Point
 from homeserver.sync import device_lists, ephemeral, own, to_device
@@ -36,9 +37,10 @@ async def incremental(
 ) -> JsonObject | None:
     """What moved after `request.since`, up to `upto`; None when nothing did."""
     since = request.since or 0
-    more_waits = request.inbox < since
+    # Also when nothing moved: what was acknowledged is deleted.
+    inbox = await to_device.read(sources, request, user, upto)
     moved_at = await sources.live.view.moved(user)
-    if not request.full_state and not more_waits and moved_at <= since:
+    if not request.full_state and not inbox.messages and moved_at <= since:
         return None
     moved = await _moved(sources, request, user)
     extras, account_data = await _extras(sources, request, user, moved, upto)
@@ -58,7 +60,7 @@ async def incremental(
     if joined:
         rooms["join"] = joined  # type: ignore[assignment]
     rooms.update(await _other_rooms(sources, request, moved, extras))
-    devices = await _device_sections(sources, request, user, upto)
+    devices = await _device_sections(sources, request, user, upto, inbox)
     if not (rooms or account_data or devices.has_news):
         return None
     answer: JsonObject = {"next_batch": str(devices.next_batch), **devices.sections}
@@ -78,7 +80,8 @@ async def initial(
         if member.position <= upto:
             _sort(everything, nid, member, request)
     extras, account_data = await _extras(sources, request, user, everything, upto)
-    devices = await _device_sections(sources, request, user, upto)
+    inbox = await to_device.read(sources, request, user, upto)
+    devices = await _device_sections(sources, request, user, upto, inbox)
     head: JsonObject = {
         "next_batch": str(devices.next_batch),
         "account_data": {"events": account_data},  # type: ignore[dict-item]
@@ -115,9 +118,8 @@ class _Devices:
 
 
 async def _device_sections(
-    sources: Sources, request: SyncRequest, user: User, upto: int
+    sources: Sources, request: SyncRequest, user: User, upto: int, inbox: Inbox
 ) -> _Devices:
-    inbox = await to_device.read(sources, request, user, upto)
     lists = await device_lists.read(sources, request, user, upto)
     counts = await device_lists.counts(sources, request)
     sections = device_lists.counts_sections(counts)
