@@ -15,7 +15,7 @@ from federation.ids import UserId
 from federation.pdu import StateKey
 from homeserver.live.committer import Committer, Overloaded
 from homeserver.live.room import PRESENT, Head, Room
-from homeserver.live.steps import Step
+from homeserver.live.steps import Conflict, Step
 
 _MAX_WAITING: Final = 500  # callers that wait to write to one room
 
@@ -50,6 +50,14 @@ class RoomWriter:
                 return membership if membership in PRESENT else None
         member = self.room.members.get(user_id)
         return member.membership if member else None
+
+    async def settled(self) -> None:
+        """Wait until all that was submitted is committed. Raises: Conflict."""
+        if self._pending:
+            last = self._pending[-1].future
+            await asyncio.wait((last,))
+            if last.cancelled() or last.exception() is not None:
+                raise Conflict
 
     def reload(self, room: Room) -> None:
         """Go on with another copy of the room; what is pending will find conflicts."""

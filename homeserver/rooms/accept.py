@@ -100,11 +100,26 @@ async def accept(
                     outcome, event, step = await _accept(db, live, writer, incoming)
                     if step is not None:
                         step.is_alone = attempt > 1
-                        writer.submit(step)
+                        _submit(live, writer, step)
                 if step is not None:
                     await _committed(live, step)
                 return outcome, event
     raise Conflict
+
+
+def _submit(live: Live, writer: RoomWriter, step: Step) -> None:
+    """Hand the step to the committer. Raises: Overloaded."""
+    try:
+        writer.submit(step)
+    except BaseException:
+        _discard(live, step.events)
+        raise
+
+
+def _discard(live: Live, events: Iterable[StoredEvent]) -> None:
+    """Forget events that looked as if they were about to be stored."""
+    for event in events:
+        live.events.discard(event)
 
 
 async def _committed(live: Live, step: Step) -> None:
@@ -112,8 +127,7 @@ async def _committed(live: Live, step: Step) -> None:
     try:
         await step.future
     except BaseException as error:
-        for event in step.events:
-            live.events.discard(event)
+        _discard(live, step.events)
         if _is_known_meanwhile(error):
             raise Conflict from error
         raise
@@ -137,11 +151,20 @@ async def _accept(
     if incoming.begins and writer.room.is_resident:
         # Another process has brought the room in meanwhile: this is one join more.
         incoming = replace(incoming, begins=False)
+    guard = writer.head.guard
     judged = await _judge(db, live, writer, incoming, known)
     event = judged.event
     if event.rejected is None and not event.soft_failed:
-        step = await _step(live, writer, judged, incoming)
+        try:
+            step = await _step(live, writer, judged, incoming)
+            _check_unmoved(writer, guard)
+        except BaseException:
+            _discard(live, (event,))
+            raise
         return Outcome.ACCEPTED, event, step
+    # What it rests on may be on its way only; it must not outlast it.
+    await writer.settled()
+    _check_unmoved(writer, guard)
     await _store_aside(db, live, judged)
     log.info(
         "event not accepted",
@@ -152,6 +175,12 @@ async def _accept(
     )
     outcome = Outcome.SOFT_FAILED if event.rejected is None else Outcome.REJECTED
     return outcome, event, None
+
+
+def _check_unmoved(writer: RoomWriter, guard: int) -> None:
+    """Raise Conflict when the room moved, or what it was built on failed."""
+    if writer.head.guard != guard:
+        raise Conflict
 
 
 def _is_unjudged(event: StoredEvent) -> bool:
@@ -331,11 +360,13 @@ async def _step(
     event = replace(event, room_state=root)
     live.events.put(event)
     judged.event = event
+    # An outlier's number may be tried several times, so it guards nothing.
+    await live.events.numbers.reserve(1)
     step = Step(
         room=room,
         expected=head.guard,
         head=Head(
-            guard=event.nid,
+            guard=live.events.numbers.next(),
             extremities=tuple(extremities),
             state_root=root,
             depth=max(head.depth, event.pdu.depth),

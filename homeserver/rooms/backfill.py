@@ -331,6 +331,7 @@ async def _write(
     key_nids = await live.states.keys.intern(keys)
     async with ctx.db.transaction() as tx:
         await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK, room.nid % 2**31)
+        await _check_stored(tx, history)
         if history.nodes:
             await insert_nodes(tx, history.nodes)
         new = [history.events[event_id] for event_id in history.new]
@@ -357,6 +358,18 @@ async def _write(
     await _tell(ctx, room, history, redacted)
     log.info("backfilled", room_id=room.room_id, events=len(placed))
     return bool(placed)
+
+
+async def _check_stored(tx: Tx, history: _History) -> None:
+    """Raise Conflict when an event that these refer to is not stored yet."""
+    events = history.events.values()
+    mine = {event.nid for event in events}
+    referred = {n for e in events for n in (*e.prev_nids, *e.auth_nids)} - mine
+    count = await tx.fetchval(
+        "SELECT count(*) FROM events WHERE event_nid = ANY($1)", list(referred)
+    )
+    if count < len(referred):
+        raise Conflict
 
 
 async def _positions(tx: Tx, count: int) -> list[int]:

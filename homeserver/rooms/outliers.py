@@ -162,8 +162,10 @@ async def _write(
         ctx.db.preparation() as tx,
     ):
         await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK, room.nid % 2**31)
-        before = await store.read_nids(tx, list(judged))
-        nids = {event_id: event.nid for event_id, event in auth.items()}
+        before = await store.read_nids(tx, [*judged, *auth])
+        if not auth.keys() <= before.keys():
+            raise Conflict  # an auth event is on its way to the committer only
+        nids = {event_id: before[event_id] for event_id in auth}
         for event_id in judged:
             nids[event_id] = before.get(event_id) or new_nid()
         events = [

@@ -90,16 +90,40 @@ async def _receive_in_room(
         else:
             verified.append(verdict)
     if not room.is_resident:
-        for each in verified:
-            results[each.pdu.event_id] = await aside.receive(ctx, origin, room, each)
-        return results
+        verified = await _set_aside(ctx, origin, room, verified, results)
     rest = await _accept_what_is_complete(ctx, room, verified, results)
     for each in rest:
         servers = dict.fromkeys((origin, server_of(each.pdu.sender)))
         others = [server for server in servers if server != ctx.server_name]
         source = Source(ctx, room, others, deadline)
+        if not room.is_resident:
+            source.states_left = 0
         results[each.pdu.event_id] = await _accept_incomplete(source, each)
     return results
+
+
+async def _set_aside(
+    ctx: Context,
+    origin: ServerName,
+    room: Room,
+    events: Sequence[Verified],
+    results: Results,
+) -> list[Verified]:
+    """Take what there is to take in a room that we are not in; gives the rest.
+
+    Who sends us events of a room that we have left believes that we are in it. That
+    may be right: our user was sent away by somebody who, on another branch, had no
+    power to. Such events are judged as ever, and may bring us back in; but of a room
+    that we were never in we can judge nothing.
+    """
+    rest: list[Verified] = []
+    for each in events:
+        why = await aside.receive(ctx, origin, room, each)
+        if why is not None and room.head.extremities:
+            rest.append(each)
+        else:
+            results[each.pdu.event_id] = why
+    return rest
 
 
 async def _room(ctx: Context, room_id: RoomId) -> Room | None:

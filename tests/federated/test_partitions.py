@@ -186,16 +186,19 @@ async def test_random_deeds_end_in_one_state(
     async def settled() -> bool:
         """Everybody who is in the room says something; then all must agree."""
         report.clear()
-        room_now = await a.room(room)
-        inside = [i for i, p in enumerate(people) if room_now.is_joined(p.user_id)]
-        for i in inside:
-            try:
-                await people[i].sends(room, "still here")
-            except RefusedError as refused:
-                report.append((i, refused))  # that server has not heard yet
+        inside = []
+        for person, site in zip(people, sites, strict=True):
+            if (await site.room(room)).is_joined(person.user_id):
+                await person.sends(room, "still here")
+                inside.append((person, site))
         await asyncio.sleep(0.5)
-        states = [await sites[i].state_ids(room) for i in inside]
+        states = [await site.state_ids(room) for _, site in inside]
         report.extend(set(state.items()) ^ set(states[0].items()) for state in states)
+        for person, site in zip(people, sites, strict=True):
+            for _, other in inside:
+                here = (await site.room(room)).is_joined(person.user_id)
+                there = (await other.room(room)).is_joined(person.user_id)
+                report.append(set() if here == there else f"{person.user_id}: {here}")
         return all(difference == set() for difference in report)
 
     try:

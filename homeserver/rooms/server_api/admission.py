@@ -17,6 +17,31 @@ async def admitted_room(ctx: Context, request: FederationRequest) -> Room:
     """The room of the path, which we are in and whose ACL admits the asking server.
 
     Raises: M_NOT_FOUND, M_FORBIDDEN.
+    """
+    room = await _room(ctx, request)
+    if not room.is_resident:
+        raise errors.not_found("This server is not in such a room.")
+    return room
+
+
+async def room_of_member(ctx: Context, request: FederationRequest) -> Room:
+    """A room that the asking server is in, and that we are in or have been in.
+
+    Who has left still has to answer for what it said before.
+
+    Raises: M_NOT_FOUND, M_FORBIDDEN.
+    """
+    room = await _room(ctx, request)
+    if request.origin not in room.servers:
+        await ctx.live.follower.pull()
+    if request.origin not in room.servers:
+        raise errors.forbidden("Your server is not in this room.")
+    return room
+
+
+async def _room(ctx: Context, request: FederationRequest) -> Room:
+    """The room of the path, whose state we know and whose ACL admits the server.
+
     Spec: server-server-api#server-access-control-lists-acls
     """
     room_id = request.path(RoomId, "roomId")
@@ -24,19 +49,9 @@ async def admitted_room(ctx: Context, request: FederationRequest) -> Room:
     if room is None or not room.is_resident:
         await ctx.live.follower.pull()  # another process may be a moment ahead
         room = await ctx.live.room(room_id)
-    if room is None or not room.is_resident:
+    if room is None or not room.head.extremities:
         raise errors.not_found("This server is not in such a room.")
     await acl.check_allowed(ctx.live, room, (request.origin,))
-    return room
-
-
-async def room_of_member(ctx: Context, request: FederationRequest) -> Room:
-    """The same, for servers that are in the room only. Raises: M_FORBIDDEN."""
-    room = await admitted_room(ctx, request)
-    if request.origin not in room.servers:
-        await ctx.live.follower.pull()
-    if request.origin not in room.servers:
-        raise errors.forbidden("Your server is not in this room.")
     return room
 
 
