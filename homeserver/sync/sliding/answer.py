@@ -10,7 +10,7 @@ from federation.ids import EventId
 from homeserver.events.client_format import Viewer
 from homeserver.live.room import Room, User
 from homeserver.sync.request import Sources
-from homeserver.sync.sliding import extensions
+from homeserver.sync.sliding import devices, extensions
 from homeserver.sync.sliding.connection import PHASES, Draft, Phase
 from homeserver.sync.sliding.extensions import InView
 from homeserver.sync.sliding.facts import Facts
@@ -26,7 +26,7 @@ from homeserver.sync.sliding.rooms import (
     joined_section,
     pending_section,
 )
-from homeserver.sync.sliding.scene import Place, Scene, Section
+from homeserver.sync.sliding.scene import Place, Scene, Section, Told
 
 _ROOMS_AT_ONCE: Final = 50
 # What is over this comes in the next answer, which is given at once.
@@ -48,12 +48,8 @@ class Answer:
     extensions: Mapping[str, object]
     draft: Draft
     upto: int
+    has_news: bool  # it is worth giving at once
     is_cut: bool  # there is more that the request asks for
-
-    @property
-    def has_news(self) -> bool:
-        """Whether it says anything."""
-        return bool(self.rooms or self.extensions)
 
 
 async def make_answer(
@@ -91,9 +87,17 @@ async def make_answer(
         room_ids=room_ids,
         events=events,
     )
-    shown = await _extensions(scene, request, view, standing)
+    told = await _extensions(scene, request, view, user, standing)
     extensions.leave_behind(scene, view, request.extensions, standing)
-    return Answer(windows.counts, rooms, shown, draft, standing.upto, is_cut)
+    return Answer(
+        counts=windows.counts,
+        rooms=rooms,
+        extensions={name: each.json for name, each in told.items()},
+        draft=draft,
+        upto=standing.upto,
+        has_news=bool(rooms) or any(each.is_news for each in told.values()),
+        is_cut=is_cut or any(each.is_cut for each in told.values()),
+    )
 
 
 async def _places(
@@ -226,10 +230,19 @@ def _note_smaller(scene: Scene, places: Iterable[Place]) -> None:
 
 
 async def _extensions(
-    scene: Scene, request: SlidingRequest, view: InView, standing: Standing
-) -> dict[str, object]:
+    scene: Scene,
+    request: SlidingRequest,
+    view: InView,
+    user: User,
+    standing: Standing,
+) -> dict[str, Told]:
     wanted = request.extensions
-    found: dict[str, object | None] = {}
+    told: dict[str, Told] = {}
+    if (asked := wanted.get(devices.TO_DEVICE)) is not None:
+        told[devices.TO_DEVICE] = await devices.read_to_device(scene, asked, user)
+    if devices.E2EE in wanted:
+        told[devices.E2EE] = await devices.read_e2ee(scene, user, standing)
+    found: dict[str, Mapping[str, object] | None] = {}
     if (asked := wanted.get(extensions.ACCOUNT_DATA)) is not None:
         found[extensions.ACCOUNT_DATA] = await extensions.read_account_data(
             scene, asked, view, standing.moved_own
@@ -238,4 +251,5 @@ async def _extensions(
         found[extensions.RECEIPTS] = await extensions.read_receipts(scene, asked, view)
     if (asked := wanted.get(extensions.TYPING)) is not None:
         found[extensions.TYPING] = await extensions.read_typing(scene, asked, view)
-    return {name: section for name, section in found.items() if section is not None}
+    told.update({name: Told(json) for name, json in found.items() if json is not None})
+    return told

@@ -21,6 +21,7 @@ from homeserver.sync.request import Sources
 from homeserver.sync.sliding import answer as answers
 from homeserver.sync.sliding.connection import Draft, Pos, State, parse_pos
 from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.devices import TO_DEVICE, parse_since
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.request import SlidingRequest, parse_request
 from homeserver.sync.sliding.store import Key
@@ -87,8 +88,12 @@ async def sliding_sync(ctx: Context, request: ClientRequest) -> Answer:
 async def _call(ctx: Context, request: ClientRequest, desk: _Desk) -> _Call:
     try:
         wanted = parse_request(request.json_object(empty_ok=True), request.user_id)
+        to_device = wanted.extensions.get(TO_DEVICE)
+        received = 0 if to_device is None else parse_since(to_device.since)
     except Malformed as error:
         raise errors.of_caller(error) from None
+    if not await ctx.live.view.wait_for_position(received, _PATIENCE_SECONDS):
+        raise errors.invalid_param("to_device: this token is not one of this server's.")
     if request.device_id is None:
         raise errors.invalid_param("A connection belongs to a device; log in as one.")
     timeout_ms = request.query_int("timeout", wanted.timeout_ms or 0)

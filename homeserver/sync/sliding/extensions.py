@@ -17,6 +17,7 @@ from homeserver.receipts.content import contents_of
 from homeserver.receipts.store import Receipt, receipts_at, receipts_between
 from homeserver.sync import own
 from homeserver.sync.sliding.connection import LIVE, NEVER, Phase
+from homeserver.sync.sliding.devices import E2EE
 from homeserver.sync.sliding.lists import Standing
 from homeserver.sync.sliding.request import Extension
 from homeserver.sync.sliding.scene import Place, Scene
@@ -196,9 +197,10 @@ def leave_behind(
     for stream in (ACCOUNT_DATA, RECEIPTS, TYPING):
         asked = extensions.get(stream)
         covered[stream] = () if asked is None else frozenset(view.covered(asked))
-    had = ACCOUNT_DATA in extensions or draft.own.get(ACCOUNT_DATA, NEVER) != LIVE
-    if standing.moved_own > position and not had:
-        draft.put_own(ACCOUNT_DATA, position)
+    for stream, last in ((ACCOUNT_DATA, standing.moved_own), (E2EE, standing.moved)):
+        had = stream in extensions or draft.own.get(stream, NEVER) != LIVE
+        if last > position and not had:
+            draft.put_own(stream, position)
     for nid, sent in list(draft.rooms.items()):
         moves = standing.moves.get(nid)
         if moves is None:

@@ -85,3 +85,15 @@ class Section:
     size: int
     sent: Sent
     event_ids: Sequence[EventId] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An extension's section; what is no news is told beside other things only.
+
+    `is_cut`: more waits, and is to be given at once.
+    """
+
+    json: Mapping[str, object]
+    is_news: bool = True
+    is_cut: bool = False
