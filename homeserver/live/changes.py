@@ -28,6 +28,7 @@ class Kind(IntEnum):
     DEVICE_KEYS = 20  # user_id: a device's one-time or fallback keys
     TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys
+    PUSHERS = 30  # user_id
 
 
 @dataclass(slots=True)

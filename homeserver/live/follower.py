@@ -1,12 +1,15 @@
 """Moves the view forward: over our own commits, and over those of other processes.
 
 Other processes are woken by one NOTIFY per batch, sent after its commit; a slow poll
-backs it up. Nothing is missed either way: what counts is the table `changes`.
+backs it up. Nothing is missed either way: what counts is the table `changes`. A process
+that has not heard of another for a while wakes nobody: a NOTIFY costs as much as a
+message.
 """
 
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +30,8 @@ from homeserver.state.states import States
 
 CHANNEL: Final = "hearth_changes"
 _POLL_SECONDS: Final = 2.0
+# Every process says at each poll that it is there.
+_ALONE_AFTER_SECONDS: Final = 5 * _POLL_SECONDS
 _MAX_BEHIND: Final = 20_000  # more: forget the view and begin anew
 _REACHING: Final = frozenset((Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST))
 
@@ -44,6 +49,7 @@ class Follower:
         self._me = secrets.token_hex(4)
         self._behind = asyncio.Event()
         self._told = asyncio.Event()
+        self._heard_at = float("-inf")  # when another process was heard of
         self._tasks: list[asyncio.Task[None]] = []
         view.reach = self._reach
         view.still = self._lock
@@ -54,6 +60,7 @@ class Follower:
         async with self._db.snapshot() as tx:
             self._view.reset(await loading.position_of(tx))
         await self._db.listen(CHANNEL, self._on_notify)
+        self._told.set()  # say that we are here
         self._tasks = [
             asyncio.create_task(self._follow(), name="follower"),
             asyncio.create_task(self._tell(), name="follower-notify"),
@@ -75,7 +82,11 @@ class Follower:
                 await self._pull()
             if self._view.position == base:
                 self._view.apply(base + count, applied)
-        self._told.set()
+        if not self._is_alone():
+            self._told.set()
+
+    def _is_alone(self) -> bool:
+        return time.monotonic() - self._heard_at > _ALONE_AFTER_SECONDS
 
     async def pull(self) -> None:
         """Catch up with the database."""
@@ -178,8 +189,13 @@ class Follower:
     # ── Between processes ────────────────────────────────────────────────────────
 
     def _on_notify(self, payload: str | None) -> None:
-        if payload is None or not payload.startswith(self._me):
-            self._behind.set()
+        if payload is not None and payload.startswith(self._me):
+            return
+        if payload is not None:
+            if self._is_alone():
+                self._told.set()  # it may have missed what we wrote meanwhile
+            self._heard_at = time.monotonic()
+        self._behind.set()
 
     async def _follow(self) -> None:
         while True:
@@ -195,6 +211,8 @@ class Follower:
 
     async def _tell(self) -> None:
         while True:
-            await self._told.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._told.wait()
             self._told.clear()
             await self._db.notify(CHANNEL, f"{self._me} {self._view.position}")
