@@ -50,7 +50,9 @@ from homeserver.profile import server_api as profile_server_api
 from homeserver.push import client_api as push_client_api
 from homeserver.push import notifications_api as push_notifications_api
 from homeserver.push import pages as push_pages
+from homeserver.push import pushers_api as push_pushers_api
 from homeserver.push import store as push_store
+from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api, stripped
@@ -89,6 +91,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     typing_client_api,
     push_client_api,
     push_notifications_api,
+    push_pushers_api,
     directory_client_api,
     directory_server_api,
     rooms_membership_server_api,
@@ -172,6 +175,7 @@ class Server:
         stack.push_async_callback(typing_ender.stop)
         for work in _upkeep(ctx):
             await stack.enter_async_context(work)
+        await stack.enter_async_context(PushSender(ctx))
         if config.federation.enabled:
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))

@@ -539,15 +539,17 @@ CREATE TABLE pushers (
     lang text COLLATE "C" NOT NULL,
     data text COLLATE "C" NOT NULL,            -- JSON
     device_id text COLLATE "C",                -- the device that set it
+    ts bigint NOT NULL,                        -- when, in seconds
     position bigint NOT NULL,
-    failing_since timestamptz,                 -- NULL: the gateway answers
+    failures integer NOT NULL DEFAULT 0,       -- of the gateway, one after the other
     retry_at timestamptz,
-    retry_interval interval,
     holder text COLLATE "C",                   -- the process that sends for it now
     until timestamptz,                         -- and how long it may
-    PRIMARY KEY (user_id, app_id, pushkey)
+    PRIMARY KEY (user_id, app_id, pushkey),
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
 );
 CREATE INDEX pushers_pushkey ON pushers (app_id, pushkey);
+CREATE INDEX pushers_retry ON pushers (retry_at) WHERE retry_at IS NOT NULL;
 
 -- ── Sliding sync ─────────────────────────────────────────────────────────────────
 

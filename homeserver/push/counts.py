@@ -76,7 +76,7 @@ class UnreadCounts:
         self._live = live
         self.rules = KnownRules(db, live)
         self.digests = Digests(live)
-        self._pages = Pages(db, live, self.digests)
+        self.pages = Pages(db, live, self.digests)
         self._tallies: LruCache[tuple[int, str], Unread] = LruCache(_TALLIES)
         # Rooms with the last position at which something of them was redacted: what
         # was counted before that does not hold.
@@ -178,13 +178,13 @@ class UnreadCounts:
         sums = _Sums(user_id, tally)
         seen = self._live.position
         if history.is_default_in(room.room_id, tally.upto, upto):
-            async for digests in self._pages.digests(room, tally.upto, upto):
+            async for digests in self.pages.digests(room, tally.upto, upto):
                 for digest in digests:
                     sums.add(digest, *digest.means(user_id))
                 await self._keep(room, sums, seen)
         else:
             judge = Judge(self._live, room, history)
-            async for page in self._pages.events(room, tally.upto, upto):
+            async for page in self.pages.events(room, tally.upto, upto):
                 for event, digest in page:
                     outcome = SILENT
                     if event.pdu.sender != user_id:
@@ -237,11 +237,14 @@ class Judge:
         self._name: str | None = None
         self._has_name = False
 
-    async def outcome(self, event: StoredEvent) -> Outcome:
-        """What the rules say of an event that another user sent."""
+    async def outcome(self, event: StoredEvent, position: int | None = None) -> Outcome:
+        """What the rules say of an event that another user sent.
+
+        `position` is for events that have none of their own.
+        """
         if event.redaction is not None:
             return SILENT
-        evaluator = self._history.at(event.position or 0)
+        evaluator = self._history.at(position or event.position or 0)
         if evaluator is None:
             if self._default is None:
                 self._default = Evaluator(ruleset_of(self._history.user_id))

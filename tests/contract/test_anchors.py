@@ -18,7 +18,10 @@ CODE = Path(__file__).parents[2]
 REFERENCE = re.compile(r"([a-z\-]+(?:/v\d+)?)#([\w\-.]+)")
 # What follows `Spec:` up to the end of its sentence or paragraph.
 SPEC = re.compile(r"Spec: (.*?)(?:\.\s|\.$|\n\s*\n|$)", re.DOTALL)
-DOCUMENTS = ("client-server-api", "server-server-api", "appendices", "rooms")
+DOCUMENTS = (
+    *("client-server-api", "server-server-api", "push-gateway-api"),
+    *("appendices", "rooms"),
+)
 HEADING = re.compile(r"^#+\s+(.*?)\s*$", re.MULTILINE)
 EXPLICIT = re.compile(r"\{(?:id=\"|#)([\w\-]+)\"?\}")
 # Shapes inside an operation have anchors that begin with the operation's.
