@@ -1,14 +1,15 @@
 """All commands together, and how any of them ends when something is wrong."""
 
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 
 from federation.errors import ProtocolError
-from homeserver.cli import check, config, demo, init, migrate, serve, user
+from homeserver.cli import config, init, migrate, serve, user
 from homeserver.cli.console import fail
 from homeserver.cli.user import Refused
 from homeserver.config import ConfigError
@@ -29,7 +30,29 @@ EXPECTED: Final = (
     UnusableKey,
 )
 
+# Commands whose libraries a server should not carry: 9 MB of it, loaded when called.
+LATER: Final = ("demo", "check")
+
+
+class Commands(TyperGroup):
+    """The commands, some of which are loaded when somebody asks for them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Their names, for the help."""
+        return [*super().list_commands(ctx), *LATER]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def,override] # noqa: ANN201 - click's, which typer hides
+        """The command of that name."""
+        if cmd_name not in LATER:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"homeserver.cli.{cmd_name}")
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(alone)
+
+
 commands = typer.Typer(
+    cls=Commands,
     help="A Matrix homeserver.",
     no_args_is_help=True,
     add_completion=False,
@@ -41,8 +64,6 @@ commands.command()(init.init)
 commands.add_typer(user.commands, name="user")
 commands.add_typer(config.commands, name="config")
 commands.command()(migrate.migrate)
-commands.command()(demo.demo)
-commands.command()(check.check)
 
 
 def version() -> str:
