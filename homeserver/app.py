@@ -26,8 +26,8 @@ from homeserver.destinations.watch import EphemeralWatch
 from homeserver.devices import following
 from homeserver.devices import server_api as devices_server_api
 from homeserver.devices import tasks as devices_tasks
+from homeserver.devices.client_api import backup, cross_signing, to_device
 from homeserver.devices.client_api import keys as device_keys
-from homeserver.devices.client_api import to_device
 from homeserver.directory import client_api as directory_client_api
 from homeserver.directory import server_api as directory_server_api
 from homeserver.http import client_api as http_client_api
@@ -100,7 +100,9 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     transactions_server_api,
     sync_client_api,
     device_keys,
+    cross_signing,
     to_device,
+    backup,
     devices_server_api,
     sliding_client_api,
 )

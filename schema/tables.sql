@@ -421,8 +421,10 @@ CREATE TABLE key_signatures (
     signer text COLLATE "C" NOT NULL,
     signer_key text COLLATE "C" NOT NULL,      -- such as `ed25519:ABC`
     signature text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
     PRIMARY KEY (user_id, key_id, signer, signer_key)
 );
+CREATE INDEX key_signatures_signer ON key_signatures (signer, position);
 
 -- Messages that wait for devices of ours; `content` is JSON.
 CREATE TABLE to_device (

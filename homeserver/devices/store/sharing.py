@@ -11,7 +11,10 @@ from homeserver.db.rows import fetch_as
 async def moved_lists(
     tx: Tx, user_id: UserId, room_nids: Sequence[int], since: int, upto: int
 ) -> list[UserId]:
-    """Users whose lists moved: members of those rooms, and the user."""
+    """Users whose lists moved: members of those rooms, and the user.
+
+    Also those whose keys the user has signed, which only the user can see.
+    """
     rows = await tx.fetch(
         """
         SELECT d.user_id FROM device_lists d
@@ -20,7 +23,9 @@ async def moved_lists(
                SELECT FROM memberships m
                 WHERE m.user_id = d.user_id AND m.membership = 'join'
                   AND m.room_nid = ANY($2)))
-         ORDER BY d.user_id
+         UNION
+        SELECT s.user_id FROM key_signatures s
+         WHERE s.signer = $1 AND s.position > $3 AND s.position <= $4
         """,
         user_id,
         room_nids,
