@@ -217,6 +217,13 @@ def test_branches_join_to_the_state_that_synapse_computed(room: Room) -> None:
     assert joined >= 4, "the story has four quarrels"
 
 
+def test_the_order_of_branches_does_not_matter(room: Room) -> None:
+    for known, _, pdu, before in replay(room):
+        states = [known.after[event_id] for event_id in pdu.prev_events]
+        for turned in (states[::-1], states[1:] + states[:1]):
+            assert run(resolve_states(room.version, turned), known.events) == before
+
+
 def test_the_same_events_are_soft_failed(room: Room) -> None:
     refused: set[str] = set()
     for known, _, pdu, _ in replay(room):
