@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from federation.ids import EventId
+from federation.ids import EventId, RoomId
 from homeserver.events.client_format import Viewer
 from homeserver.live.room import Room, User
 from homeserver.sync.request import Sources
@@ -49,7 +49,7 @@ class Answer:
     draft: Draft
     upto: int
     has_news: bool  # it is worth giving at once
-    is_cut: bool  # there is more that the request asks for
+    is_all: bool  # who asks the same again has to wait for something new
 
 
 async def make_answer(
@@ -78,17 +78,13 @@ async def make_answer(
         is_newer=request.is_newer,
     )
     sources.sent.pending.pop(standing.upto, None)
-    places = await _places(scene, standing, windows)
-    rooms, events, is_cut = await _rooms(scene, places)
     room_ids = await facts.room_ids(windows.rooms)
-    view = InView(
-        shown=windows.rooms,
-        places={nid: p for nid, p in places.items() if nid in draft.rooms},
-        room_ids=room_ids,
-        events=events,
-    )
+    places, maybe = await _places(scene, standing, windows, room_ids)
+    places += await _recounted(scene, maybe)
+    rooms, events, is_all = await _rooms(scene, places)
+    view = InView(windows.rooms, standing, room_ids, events)
     told = await _extensions(scene, request, view, user, standing)
-    extensions.leave_behind(scene, view, request.extensions, standing)
+    extensions.leave_behind(scene, view, request.extensions)
     return Answer(
         counts=windows.counts,
         rooms=rooms,
@@ -96,51 +92,81 @@ async def make_answer(
         draft=draft,
         upto=standing.upto,
         has_news=bool(rooms) or any(each.is_news for each in told.values()),
-        is_cut=is_cut or any(each.is_cut for each in told.values()),
+        is_all=is_all and all(each.is_all for each in told.values()),
     )
 
 
 async def _places(
-    scene: Scene, standing: Standing, windows: Windows
-) -> dict[int, Place]:
+    scene: Scene,
+    standing: Standing,
+    windows: Windows,
+    room_ids: Mapping[int, RoomId],
+) -> tuple[list[Place], list[Place]]:
+    """The rooms with news, and those of which the user may have read more.
+
+    Where less state is asked for than before, what is left out is no longer had.
+    """
     draft = scene.draft
-    own = await scene.facts.own(scene.viewer.user_id)
-    room_ids = await scene.facts.room_ids(windows.rooms) if own.direct else {}
-    places = {}
+    direct = (await scene.facts.own(scene.viewer.user_id)).direct
+    direct_nids = {n for n, id_ in room_ids.items() if id_ in direct} if direct else ()
+    due: list[Place] = []
+    maybe: list[Place] = []
     for nid, shown in windows.rooms.items():
-        member = standing.members[nid]
-        sent = draft.rooms.get(nid)
-        places[nid] = Place(
-            nid=nid,
-            member=member,
-            phase=PHASES.get(member.membership, Phase.GONE),
-            moves=standing.moves[nid],
-            shown=shown,
-            is_dm=room_ids.get(nid) in own.direct,
-            sent=sent,
-            marks=() if sent is None else draft.marks_of(sent),
-            since=0 if sent is None else draft.since(sent.events),
-        )
-    return places
+        sent, member = draft.rooms.get(nid), standing.members[nid]
+        moves = standing.moves[nid]
+        phase = PHASES.get(member.membership, Phase.GONE)
+        since = 0 if sent is None else draft.since(sent.events)
+        has_less = True
+        is_dm = nid in direct_nids
+        is_due = sent is None or sent.phase is not phase or moves.events > since
+        if sent is not None and phase is Phase.JOINED:
+            has_less, has_more = draft.compare(sent, shown.config.marks)
+            more_events = shown.config.timeline_limit > sent.shown
+            is_due = is_due or has_more or more_events or is_dm != sent.is_dm
+        if not is_due and moves.receipts <= since and not has_less:
+            continue
+        if is_due or moves.receipts > since:
+            marks = () if sent is None else draft.marks_of(sent)
+            place = Place(nid, member, phase, moves, shown, is_dm, sent, marks, since)
+            (due if is_due else maybe).append(place)
+        if sent is not None and not is_due and has_less:
+            draft.put(nid, replace(sent, combo=draft.combo(shown.config.marks)))
+    return due, maybe
+
+
+async def _recounted(scene: Scene, places: Sequence[Place]) -> list[Place]:
+    """Those of the rooms of which the user has read more."""
+    quiet = {place.nid: place for place in places if place.phase is Phase.JOINED}
+    if not quiet:
+        return []
+    rooms = await scene.sources.live.rooms(quiet)
+    unread = await scene.sources.counts.of_rooms(
+        scene.viewer.user_id,
+        {room: quiet[room.nid].member for room in rooms.values()},
+        scene.upto,
+    )
+    return [
+        quiet[nid]
+        for nid, count in unread.items()
+        if count.marks.moved > quiet[nid].since
+    ]
 
 
 async def _rooms(
-    scene: Scene, places: Mapping[int, Place]
+    scene: Scene, due: Sequence[Place]
 ) -> tuple[dict[str, object], dict[int, Sequence[EventId]], bool]:
-    """The sections of rooms with news by room ID, and their timelines by number.
+    """The rooms' sections by room ID, and their timelines by number.
 
-    Also whether some had to be left out.
+    Also whether these are all: some may have to be left out.
     """
-    recounted = await _recounted(scene, places.values())
-    due = [p for p in places.values() if p.has_news or p.nid in recounted]
-    is_cut = False
+    is_all = True
     sections: dict[str, object] = {}
     events: dict[int, Sequence[EventId]] = {}
     size = 0
     for start in range(0, len(due), _ROOMS_AT_ONCE):
         batch = due[start : start + _ROOMS_AT_ONCE]
         if start >= _MAX_ROOMS or size > _MAX_SIZE:
-            is_cut = True
+            is_all = False
             break
         rooms = await scene.sources.live.rooms(place.nid for place in batch)
         async for room, section in _sections(scene, batch, rooms):
@@ -148,30 +174,7 @@ async def _rooms(
             events[room.nid] = section.event_ids
             scene.draft.put(room.nid, section.sent)
             size += section.size
-    _note_smaller(scene, places.values())
-    return sections, events, is_cut
-
-
-async def _recounted(scene: Scene, places: Iterable[Place]) -> frozenset[int]:
-    """Rooms of which the user has read more, and that have no other news."""
-    quiet = {
-        place.nid: place
-        for place in places
-        if place.phase is Phase.JOINED
-        and not place.has_news
-        and place.moves.receipts > place.since
-    }
-    if not quiet:
-        return frozenset()
-    rooms = await scene.sources.live.rooms(quiet)
-    unread = await scene.sources.counts.of_rooms(
-        scene.viewer.user_id,
-        {room: quiet[room.nid].member for room in rooms.values()},
-        scene.upto,
-    )
-    return frozenset(
-        nid for nid, count in unread.items() if count.marks.moved > quiet[nid].since
-    )
+    return sections, events, is_all
 
 
 async def _sections(
@@ -220,15 +223,6 @@ async def _prefetch(
     await scene.sources.live.events.by_nids(nids)
 
 
-def _note_smaller(scene: Scene, places: Iterable[Place]) -> None:
-    """Where less is asked for than before, what was left out is no longer had."""
-    for place in places:
-        marks = place.shown.config.marks
-        if place.sent is not None and not place.has_news and marks != place.marks:
-            combo = scene.draft.combo(marks)
-            scene.draft.put(place.nid, replace(place.sent, combo=combo))
-
-
 async def _extensions(
     scene: Scene,
     request: SlidingRequest,
@@ -245,7 +239,7 @@ async def _extensions(
     found: dict[str, Mapping[str, object] | None] = {}
     if (asked := wanted.get(extensions.ACCOUNT_DATA)) is not None:
         found[extensions.ACCOUNT_DATA] = await extensions.read_account_data(
-            scene, asked, view, standing.moved_own
+            scene, asked, view
         )
     if (asked := wanted.get(extensions.RECEIPTS)) is not None:
         found[extensions.RECEIPTS] = await extensions.read_receipts(scene, asked, view)

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
@@ -20,7 +21,7 @@ from homeserver.sync.lazy import LazyMembers
 from homeserver.sync.request import Sources
 from homeserver.sync.sliding import answer as answers
 from homeserver.sync.sliding.connection import Draft, Pos, State, parse_pos
-from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.connections import Connections, Quiet
 from homeserver.sync.sliding.devices import TO_DEVICE, parse_since
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.request import SlidingRequest, parse_request
@@ -30,6 +31,7 @@ PATH: Final = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 MAX_TIMEOUT_MS: Final = 120_000
 _MAX_BODY: Final = 256 * 1024
 _PATIENCE_SECONDS: Final = 10.0  # for a token that another process gave
+_NOTHING: Final[dict[str, object]] = {}
 
 
 class _Desk:
@@ -134,21 +136,30 @@ async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
     sent = desk.sent.of(call.viewer.user_id, call.key.device_id, call.state.birth)
     sent.confirm(None if call.pos is None else call.pos.position)
     sources = Sources.of(ctx, sent)
-    deadline = loop.time() + (call.timeout_s if call.pos is not None else 0)
-    quiet = desk.connections.quiet_until(call.key, call.pos, call.asked)
+    deadline = loop.time() + call.timeout_s
+    quiet = desk.connections.quiet(call.key, call.pos, call.asked)
     while True:
-        if quiet and await live.view.moved(user) <= quiet and loop.time() < deadline:
-            await live.wait(user, quiet, deadline - loop.time())
-        position = 0 if call.pos is None else call.pos.position
-        draft = Draft(call.state, position)
-        made = await answers.make_answer(
-            sources, desk.facts, call.viewer, call.request, user, draft
-        )
-        if call.pos is None or made.has_news:
-            return await _give(desk, call, made)
-        quiet = made.upto
-        if live.is_stopping or loop.time() >= deadline:
-            return _idle(desk, call, call.pos, made)
+        if (
+            call.pos is None
+            or quiet is None
+            or await live.view.moved(user) > quiet.upto
+        ):
+            position = 0 if call.pos is None else call.pos.position
+            made = await answers.make_answer(
+                sources,
+                desk.facts,
+                call.viewer,
+                call.request,
+                user,
+                Draft(call.state, position),
+            )
+            if call.pos is None or made.has_news:
+                return await _give(desk, call, made)
+            quiet = _idle(desk, call, call.pos, made)
+        elif live.is_stopping or loop.time() >= deadline:
+            return _written(quiet.pos, quiet.counts)
+        else:
+            await live.wait(user, quiet.upto, deadline - loop.time())
 
 
 async def _give(desk: _Desk, call: _Call, made: answers.Answer) -> Answer:
@@ -157,23 +168,30 @@ async def _give(desk: _Desk, call: _Call, made: answers.Answer) -> Answer:
         pos = Pos(made.upto, call.pos.name)
     else:
         pos = await desk.connections.keep(call.key, call.pos, made.draft, made.upto)
-    if not made.is_cut:
-        desk.connections.note_quiet(call.key, pos, call.asked, made.upto)
-    return _written(pos, made)
+    if made.is_all:
+        quiet = Quiet(call.asked, made.upto, pos, made.counts)
+        desk.connections.note_quiet(call.key, pos, quiet)
+    return _written(pos, made.counts, made.rooms, made.extensions)
 
 
-def _idle(desk: _Desk, call: _Call, pos: Pos, made: answers.Answer) -> Answer:
-    """An answer without news; the token moves only when nothing needs to be kept."""
+def _idle(desk: _Desk, call: _Call, pos: Pos, made: answers.Answer) -> Quiet:
+    """Without news the token moves only when nothing needs to be kept."""
     if not made.draft.is_changed:
         pos = Pos(made.upto, pos.name)
-    desk.connections.note_quiet(call.key, pos, call.asked, made.upto)
-    return _written(pos, made)
+    quiet = Quiet(call.asked, made.upto, pos, made.counts)
+    desk.connections.note_quiet(call.key, pos, quiet)
+    return quiet
 
 
-def _written(pos: Pos, made: answers.Answer) -> Answer:
+def _written(
+    pos: Pos,
+    counts: Mapping[str, int],
+    rooms: Mapping[str, object] = _NOTHING,
+    extensions: Mapping[str, object] = _NOTHING,
+) -> Answer:
     return {
         "pos": str(pos),
-        "lists": {name: {"count": count} for name, count in made.counts.items()},
-        "rooms": made.rooms,  # type: ignore[dict-item]
-        "extensions": made.extensions,  # type: ignore[dict-item]
+        "lists": {name: {"count": count} for name, count in counts.items()},
+        "rooms": rooms,  # type: ignore[dict-item]
+        "extensions": extensions,  # type: ignore[dict-item]
     }

@@ -112,6 +112,9 @@ class Draft:
     own: dict[str, int] = field(init=False)
     _combos: list[tuple[bytes, ...]] = field(init=False)
     _is_changed: bool = False
+    _compared: dict[tuple[int, tuple[bytes, ...]], tuple[bool, bool]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self.rooms = dict(self.old.rooms)
@@ -129,6 +132,14 @@ class Draft:
         except ValueError:
             self._combos.append(marks)
             return len(self._combos) - 1
+
+    def compare(self, sent: Sent, marks: tuple[bytes, ...]) -> tuple[bool, bool]:
+        """Whether these parts lack some that the client has, and have others."""
+        key = (sent.combo, marks)
+        if key not in self._compared:
+            had, wanted = set(self._combos[sent.combo]), set(marks)
+            self._compared[key] = (bool(had - wanted), bool(wanted - had))
+        return self._compared[key]
 
     def put(self, room_nid: int, sent: Sent) -> None:
         """The client has this of a room."""

@@ -1,7 +1,7 @@
 """The states of connections: from memory where one is at hand, else the database."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,19 @@ class _Cached:
     touched: float
 
 
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Up to a position there is nothing for a request (`asked`, hashed).
+
+    `pos` and `counts` are what it is answered with until then.
+    """
+
+    asked: bytes
+    upto: int
+    pos: Pos
+    counts: Mapping[str, int]
+
+
 class Connections:
     """The states that this process has at hand, and the way to keep new ones."""
 
@@ -42,8 +55,7 @@ class Connections:
         self._states: LruCache[tuple[Key, str], _Cached] = LruCache(
             _CACHED_ROOMS, lambda c: _STATE_COST + len(c.state.rooms)
         )
-        # Of tokens: a request, hashed, and up to where there is nothing new for it.
-        self._quiet: LruCache[tuple[Key, str], tuple[bytes, int]] = LruCache(_QUIET)
+        self._quiet: LruCache[tuple[Key, str], Quiet] = LruCache(_QUIET)
 
     async def find(self, key: Key, pos: Pos) -> State:
         """The state that a token names. Raises: M_UNKNOWN_POS."""
@@ -84,13 +96,11 @@ class Connections:
         self._states.put((key, name), _Cached(state, self._monotonic()))
         return Pos(upto, name)
 
-    def quiet_until(self, key: Key, pos: Pos | None, asked: bytes) -> int:
-        """The position up to which there is nothing for this request; 0: not known."""
-        if pos is None:
-            return 0
-        known = self._quiet.get((key, str(pos)))
-        return known[1] if known is not None and known[0] == asked else 0
+    def quiet(self, key: Key, pos: Pos | None, asked: bytes) -> Quiet | None:
+        """How long there is nothing for who comes with that token and request."""
+        found = None if pos is None else self._quiet.get((key, str(pos)))
+        return found if found is not None and found.asked == asked else None
 
-    def note_quiet(self, key: Key, pos: Pos, asked: bytes, upto: int) -> None:
-        """Who comes with that token and request has everything up to a position."""
-        self._quiet.put((key, str(pos)), (asked, upto))
+    def note_quiet(self, key: Key, pos: Pos, quiet: Quiet) -> None:
+        """Who comes with that token, and the same request, has everything so far."""
+        self._quiet.put((key, str(pos)), quiet)

@@ -44,7 +44,8 @@ async def read_to_device(scene: Scene, extension: Extension, user: User) -> Told
     return Told(
         {"next_batch": str(following), **section(found)},
         is_news=bool(found.messages),
-        is_cut=found.upto is not None,
+        # They come again until the client says that it has them.
+        is_all=not found.messages,
     )
 
 

@@ -5,7 +5,7 @@ shown; for a room that is shown for the first time, all that matters there.
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,9 +18,9 @@ from homeserver.receipts.store import Receipt, receipts_at, receipts_between
 from homeserver.sync import own
 from homeserver.sync.sliding.connection import LIVE, NEVER, Phase
 from homeserver.sync.sliding.devices import E2EE
-from homeserver.sync.sliding.lists import Standing
+from homeserver.sync.sliding.lists import Moves, Shown, Standing
 from homeserver.sync.sliding.request import Extension
-from homeserver.sync.sliding.scene import Place, Scene
+from homeserver.sync.sliding.scene import Scene
 from homeserver.typing.store import typing_in
 
 ACCOUNT_DATA: Final = "account_data"
@@ -32,43 +32,77 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class InView:
-    """The rooms that the request names and that the client has been sent by now.
+    """The rooms that the request names, and how they stand.
 
-    `shown` are all that it names; `events` are the timelines of the rooms that this
-    answer sends, of any phase.
+    `events` are the timelines of the rooms that this answer sends, of any phase.
     """
 
-    shown: Container[int]
-    places: Mapping[int, Place]
+    shown: Mapping[int, Shown]
+    standing: Standing
     room_ids: Mapping[int, RoomId]
     events: Mapping[int, Sequence[EventId]] = field(default_factory=dict)
 
-    def covered(self, extension: Extension) -> Iterable[int]:
-        """Those that the extension speaks of."""
-        for nid, place in self.places.items():
-            shown = place.shown
-            if place.phase is Phase.JOINED and extension.covers(
-                self.room_ids[nid], shown.lists, subscribed=shown.is_subscribed
-            ):
-                yield nid
+    def covers(self, extension: Extension | None, nid: int) -> bool:
+        """Whether the extension is on and speaks of the room."""
+        shown = self.shown.get(nid)
+        if extension is None or shown is None:
+            return False
+        return extension.covers(
+            self.room_ids[nid], shown.lists, subscribed=shown.is_subscribed
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    """Joined rooms where a stream has to be looked at."""
+
+    fresh: Sequence[int]  # never told before
+    moved: Mapping[int, int]  # with the position from which on it moved
+
+
+def _stale(
+    scene: Scene,
+    extension: Extension,
+    view: InView,
+    stream: str,
+    last_of: Callable[[Moves], int],
+) -> _Stale:
+    """The rooms in view where the client is not up to date; by this answer it is."""
+    draft, moves = scene.draft, view.standing.moves
+    fresh: list[int] = []
+    moved: dict[int, int] = {}
+    for nid in view.shown:
+        sent = draft.rooms.get(nid)
+        if sent is None or sent.phase is not Phase.JOINED:
+            continue
+        place: int = getattr(sent, stream)
+        if place != NEVER and last_of(moves[nid]) <= draft.since(place):
+            continue
+        if not view.covers(extension, nid):
+            continue
+        if place == NEVER:
+            fresh.append(nid)
+        else:
+            moved[nid] = draft.since(place)
+        draft.put(nid, msgspec.structs.replace(sent, **{stream: LIVE}))
+    return _Stale(fresh, moved)
 
 
 # ── Account data ─────────────────────────────────────────────────────────────────────
 
 
 async def read_account_data(
-    scene: Scene, extension: Extension, view: InView, user_moved: int
+    scene: Scene, extension: Extension, view: InView
 ) -> Json | None:
     """What the user set, for no room and for the rooms in view."""
     draft, user_id = scene.draft, scene.viewer.user_id
     place = draft.own.get(ACCOUNT_DATA, NEVER)
     since = 0 if place == NEVER else draft.since(place)
-    rooms = {nid: draft.rooms[nid].account_data for nid in view.covered(extension)}
-    fresh = [nid for nid, at in rooms.items() if at == NEVER]
-    known = {nid: draft.since(at) for nid, at in rooms.items() if at != NEVER}
-    moved = place == NEVER or user_moved > min((since, *known.values()))
+    moved_own = view.standing.moved_own
+    stale = _stale(scene, extension, view, ACCOUNT_DATA, lambda _: moved_own)
+    known, fresh = stale.moved, stale.fresh
+    moved = place == NEVER or moved_own > since or bool(known)
     draft.put_own(ACCOUNT_DATA, LIVE)
-    _go_live(scene, rooms, "account_data")
     if not moved and not fresh:
         return None
     changed: list[own.Set] = []
@@ -101,19 +135,10 @@ async def read_receipts(
     scene: Scene, extension: Extension, view: InView
 ) -> Json | None:
     """Receipts that moved; of a new room the user's own and those of its timeline."""
-    draft, user_id = scene.draft, scene.viewer.user_id
-    rooms = {nid: draft.rooms[nid].receipts for nid in view.covered(extension)}
-    moved = {
-        nid: since
-        for nid, at in rooms.items()
-        if at != NEVER and view.places[nid].moves.receipts > (since := draft.since(at))
-    }
-    fresh = [
-        nid
-        for nid, at in rooms.items()
-        if at == NEVER and view.places[nid].moves.receipts
-    ]
-    _go_live(scene, rooms, "receipts")
+    user_id = scene.viewer.user_id
+    stale = _stale(scene, extension, view, RECEIPTS, lambda moves: moves.receipts)
+    moved = stale.moved
+    fresh = [nid for nid in stale.fresh if view.standing.moves[nid].receipts]
     if not moved and not fresh:
         return None
     found: defaultdict[int, list[Receipt]] = defaultdict(list)
@@ -152,15 +177,9 @@ def _content(receipts: Iterable[Receipt]) -> JsonObject:
 
 async def read_typing(scene: Scene, extension: Extension, view: InView) -> Json | None:
     """Who types, where that changed."""
-    draft = scene.draft
-    rooms = {nid: draft.rooms[nid].typing for nid in view.covered(extension)}
-    fresh = {nid for nid, at in rooms.items() if at == NEVER}
-    moved = [
-        nid
-        for nid, at in rooms.items()
-        if view.places[nid].moves.typing > (0 if nid in fresh else draft.since(at))
-    ]
-    _go_live(scene, rooms, "typing")
+    stale = _stale(scene, extension, view, TYPING, lambda moves: moves.typing)
+    fresh = [nid for nid in stale.fresh if view.standing.moves[nid].typing]
+    moved = [*stale.moved, *fresh]
     if not moved:
         return None
     async with scene.sources.db.read() as tx:
@@ -176,34 +195,18 @@ async def read_typing(scene: Scene, extension: Extension, view: InView) -> Json 
 # ── Places ───────────────────────────────────────────────────────────────────────────
 
 
-def _go_live(scene: Scene, rooms: Iterable[int], stream: str) -> None:
-    """The client is up to date in a stream of these rooms."""
-    for nid in rooms:
-        sent = scene.draft.rooms[nid]
-        if getattr(sent, stream) != LIVE:
-            changed = msgspec.structs.replace(sent, **{stream: LIVE})
-            scene.draft.put(nid, changed)
-
-
 def leave_behind(
-    scene: Scene,
-    view: InView,
-    extensions: Mapping[str, Extension],
-    standing: Standing,
+    scene: Scene, view: InView, extensions: Mapping[str, Extension]
 ) -> None:
-    """Note where the client is left behind: what moved and was not asked for now."""
-    draft, position = scene.draft, scene.draft.position
-    covered: dict[str, Container[int]] = {"events": view.events}
-    for stream in (ACCOUNT_DATA, RECEIPTS, TYPING):
-        asked = extensions.get(stream)
-        covered[stream] = () if asked is None else frozenset(view.covered(asked))
+    """Note where the client is left behind: what moved and was not told now."""
+    draft, position, standing = scene.draft, scene.draft.position, view.standing
     for stream, last in ((ACCOUNT_DATA, standing.moved_own), (E2EE, standing.moved)):
         had = stream in extensions or draft.own.get(stream, NEVER) != LIVE
         if last > position and not had:
             draft.put_own(stream, position)
     for nid, sent in list(draft.rooms.items()):
         moves = standing.moves.get(nid)
-        if moves is None:
+        if moves is None or max(*moves, standing.moved_own) <= position:
             continue
         moved = {
             # Of a room that is not looked at, what the user read counts as well.
@@ -217,7 +220,15 @@ def leave_behind(
             for stream, last in moved.items()
             if last > position
             and getattr(sent, stream) == LIVE
-            and nid not in covered[stream]
+            and not _is_told(view, extensions, stream, nid)
         }
         if behind:
             draft.put(nid, msgspec.structs.replace(sent, **behind))
+
+
+def _is_told(
+    view: InView, extensions: Mapping[str, Extension], stream: str, nid: int
+) -> bool:
+    if stream == "events":
+        return nid in view.events
+    return view.covers(extensions.get(stream), nid)

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from federation.ids import RoomId
 from homeserver.live.live import Live
@@ -14,8 +15,7 @@ from homeserver.sync.sliding.required import RoomConfig, combined
 _OUT = frozenset(("leave", "ban"))
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
+class Moves(NamedTuple):
     """The last positions at which a room moved for its user."""
 
     events: int
@@ -39,9 +39,9 @@ class Standing:
     moves: Mapping[int, Moves]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """A room that the request names: how, by which lists, and by a subscription."""
+    """How rooms are shown that the same lists and subscription name."""
 
     config: RoomConfig
     lists: frozenset[str] = frozenset()
@@ -67,14 +67,15 @@ async def standing_of(live: Live, facts: Facts, user: User, state: State) -> Sta
         if member.membership in _OUT and nid not in state.rooms and not member.forgotten
     }
     removed = await facts.removed(out) if out else ()
-    await live.pulses(_joined(user))
-    # What was awaited may have moved on; from here on nothing is awaited.
-    pulses = await live.pulses(_joined(user))
+    pulses = await live.pulses(
+        [nid for nid, m in user.rooms.items() if m.membership == "join"]
+    )
+    # From here on nothing is awaited: all of it stands at one position.
     upto = live.position
     moves: dict[int, Moves] = {}
     for nid, member in user.rooms.items():
         pulse = pulses.get(nid)
-        if member.membership == "join" and pulse is not None:
+        if pulse is not None and member.membership == "join":
             events = max(pulse.events, member.position)
             moves[nid] = Moves(events, pulse.receipts, pulse.typing)
         elif (
@@ -97,10 +98,6 @@ def _had(state: State, nid: int, member: Member) -> bool:
     return sent is not None and not (member.forgotten and sent.phase is Phase.GONE)
 
 
-def _joined(user: User) -> list[int]:
-    return [nid for nid, m in user.rooms.items() if m.membership == "join"]
-
-
 async def find_windows(
     live: Live,
     facts: Facts,
@@ -109,31 +106,39 @@ async def find_windows(
     request: SlidingRequest,
 ) -> Windows:
     """The rooms that the request names."""
-    by_list: dict[int, set[str]] = {}
+    by_list: dict[int, tuple[str, ...]] = {}
     counts: dict[str, int] = {}
     filtering = _Filtering(live, facts, user, standing)
     for name, wanted in request.lists.items():
         nids = await filtering.keep(wanted.filters)
         counts[name] = len(nids)
         for nid in _in_ranges(nids, wanted):
-            by_list.setdefault(nid, set()).add(name)
+            by_list[nid] = (*by_list.get(nid, ()), name)
     subscribed = await filtering.named(request.subscriptions)
+    # Most rooms are named by the same rules, and share what comes of them.
+    known: dict[tuple[tuple[str, ...], RoomConfig | None], Shown] = {}
     rooms: dict[int, Shown] = {}
     for nid in standing.members:
-        names = by_list.get(nid, ())
-        configs = [request.lists[name].config for name in names]
-        own = subscribed.get(nid)
-        if own is not None:
-            configs.append(own)
-        if configs:
-            rooms[nid] = Shown(combined(configs), frozenset(names), own is not None)
+        names, own = by_list.get(nid, ()), subscribed.get(nid)
+        if not names and own is None:
+            continue
+        shown = known.get((names, own))
+        if shown is None:
+            configs = [request.lists[name].config for name in names]
+            configs += () if own is None else (own,)
+            shown = Shown(combined(configs), frozenset(names), own is not None)
+            known[names, own] = shown
+        rooms[nid] = shown
     return Windows(counts, rooms)
 
 
 def _in_ranges(nids: list[int], wanted: ListConfig) -> Iterable[int]:
     if wanted.ranges is None:
         return nids
-    return (nid for first, last in wanted.ranges for nid in nids[first : last + 1])
+    if len(wanted.ranges) == 1:
+        ((first, last),) = wanted.ranges
+        return nids[first : last + 1]
+    return {nid for first, last in wanted.ranges for nid in nids[first : last + 1]}
 
 
 class _Filtering:

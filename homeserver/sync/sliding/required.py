@@ -60,16 +60,16 @@ class RoomConfig:
 
     timeline_limit: int
     parts: frozenset[Required]
+    marks: tuple[bytes, ...] = field(init=False)  # the names of its parts, in order
+
+    def __post_init__(self) -> None:
+        marks = tuple(sorted(part.mark for part in self.parts))
+        object.__setattr__(self, "marks", marks)
 
     @property
     def is_lazy(self) -> bool:
         """Whether members that the timeline needs are wanted."""
         return any(part.lazy for part in self.parts)
-
-    @property
-    def marks(self) -> tuple[bytes, ...]:
-        """The names of its parts, in order."""
-        return tuple(sorted(part.mark for part in self.parts))
 
     def wants(self, key: StateKey) -> bool:
         """Whether the entry is wanted whoever is needed."""

@@ -60,19 +60,6 @@ class Place:
             return False
         return self.shown.config.timeline_limit > self.sent.shown
 
-    @property
-    def has_news(self) -> bool:
-        """Whether there is anything to send, but for how much is unread."""
-        if self.is_fresh or self.sent is None or self.moves.events > self.since:
-            return True
-        if self.phase is not Phase.JOINED:
-            return False
-        return (
-            self.is_expanded
-            or self.is_dm != self.sent.is_dm
-            or not set(self.shown.config.marks).issubset(self.marks)
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -91,9 +78,9 @@ class Section:
 class Told:
     """An extension's section; what is no news is told beside other things only.
 
-    `is_cut`: more waits, and is to be given at once.
+    Unless `is_all`, who asks again gets something at once.
     """
 
     json: Mapping[str, object]
     is_news: bool = True
-    is_cut: bool = False
+    is_all: bool = True
