@@ -48,10 +48,11 @@ from homeserver.periodic import Periodic
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.push import client_api as push_client_api
+from homeserver.push import keeping as push_keeping
 from homeserver.push import notifications_api as push_notifications_api
-from homeserver.push import pages as push_pages
 from homeserver.push import pushers_api as push_pushers_api
 from homeserver.push import store as push_store
+from homeserver.push.keeper import Keeper
 from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
@@ -112,7 +113,7 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     destinations_queue.QUEUE_EVENTS,
     stripped.STRIPPED_STATE,
     following.FORGET_UNSHARED,
-    push_pages.FORGET_REDACTED,
+    push_keeping.FORGET_REDACTED,
 )
 
 _KNOWN_KEYS: Final = 100_000
@@ -177,6 +178,7 @@ class Server:
         stack.push_async_callback(typing_ender.stop)
         for work in _upkeep(ctx):
             await stack.enter_async_context(work)
+        await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         if config.federation.enabled:
             sender = await stack.enter_async_context(Sender(ctx))

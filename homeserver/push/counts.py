@@ -117,9 +117,17 @@ class UnreadCounts:
     # ── Counting ─────────────────────────────────────────────────────────────────
 
     async def of_rooms(
-        self, user_id: UserId, members: Mapping[Room, Member], upto: int
+        self,
+        user_id: UserId,
+        members: Mapping[Room, Member],
+        upto: int,
+        *,
+        keep: bool = False,
     ) -> dict[int, Unread]:
-        """What the joined user has not read of those rooms, by room number."""
+        """What the joined user has not read of those rooms, by room number.
+
+        `keep`: in the database as well, however short the way was.
+        """
         changes = self._changes
         known: dict[int, Unread] = {}
         for room in members:
@@ -135,6 +143,8 @@ class UnreadCounts:
             if tally.upto < upto:
                 tally = await self._count(user_id, room, tally, upto)
             found[room.nid] = tally
+            if keep:
+                await self._keep(user_id, room, tally, upto)
             self._remember((room.nid, user_id), tally, changes)
         return found
 
@@ -181,7 +191,7 @@ class UnreadCounts:
             async for digests in self.pages.digests(room, tally.upto, upto):
                 for digest in digests:
                     sums.add(digest, *digest.means(user_id))
-                await self._keep(room, sums, seen)
+                await self._keep_sums(room, sums, seen)
         else:
             judge = Judge(self._live, room, history)
             async for page in self.pages.events(room, tally.upto, upto):
@@ -190,17 +200,22 @@ class UnreadCounts:
                     if event.pdu.sender != user_id:
                         outcome = await judge.outcome(event)
                     sums.add(digest, outcome.notifies, outcome.highlights)
-                await self._keep(room, sums, seen)
+                await self._keep_sums(room, sums, seen)
         return Unread(tally.marks, upto, sums.counts)
 
-    async def _keep(self, room: Room, sums: "_Sums", seen: int) -> None:
+    async def _keep_sums(self, room: Room, sums: "_Sums", seen: int) -> None:
         """Keep a tally in the database when the way was long."""
-        if sums.since_kept < _LONG_WAY:
-            return
-        sums.since_kept = 0
-        kept = Kept(room.nid, sums.marks.text(), sums.upto, sums.counts)
+        if sums.since_kept >= _LONG_WAY:
+            sums.since_kept = 0
+            tally = Unread(sums.marks, sums.upto, sums.counts)
+            await self._keep(sums.user_id, room, tally, seen)
+
+    async def _keep(
+        self, user_id: UserId, room: Room, tally: Unread, seen: int
+    ) -> None:
+        kept = Kept(room.nid, tally.marks.text(), tally.upto, tally.counts)
         async with self._db.transaction() as tx:
-            await keep_tally(tx, sums.user_id, kept, seen)
+            await keep_tally(tx, user_id, kept, seen)
 
 
 class _Sums:

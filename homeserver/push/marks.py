@@ -11,9 +11,9 @@ import orjson
 
 from federation.ids import UserId
 from homeserver.db.pool import Tx
-from homeserver.live.changes import Kind
 from homeserver.live.live import Live
 from homeserver.live.room import Member
+from homeserver.push.keeping import may_keep
 
 # thread → (notifications, highlights)
 Counts = Mapping[str, tuple[int, int]]
@@ -120,20 +120,19 @@ async def read_tallies(
 
 async def keep_tally(tx: Tx, user_id: UserId, tally: Kept, seen: int) -> None:
     """Keep a tally, unless something of the room was redacted after `seen`."""
+    if not await may_keep(tx, tally.room_nid, seen):
+        return
     await tx.execute(
         """
-        INSERT INTO push_tallies (user_id, room_nid, marks, upto, counts)
-        SELECT $1, $2, $3, $4, $5
-         WHERE NOT EXISTS (SELECT FROM changes
-                            WHERE position > $6 AND kind = $7 AND room_nid = $2)
+        INSERT INTO push_tallies AS old (user_id, room_nid, marks, upto, counts)
+        VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (room_nid, user_id) DO UPDATE
            SET marks = EXCLUDED.marks, upto = EXCLUDED.upto, counts = EXCLUDED.counts
+         WHERE old.upto <= EXCLUDED.upto
         """,
         user_id,
         tally.room_nid,
         tally.marks,
         tally.upto,
         orjson.dumps(dict(tally.counts)).decode(),
-        seen,
-        Kind.REDACTED,
     )

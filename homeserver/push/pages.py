@@ -10,11 +10,10 @@ from typing import Final
 
 from homeserver.db.pool import Database, Tx
 from homeserver.events.stored import StoredEvent
-from homeserver.live.changes import Kind
 from homeserver.live.live import Live
 from homeserver.live.room import Room
-from homeserver.live.steps import Consequence, Step
 from homeserver.push.digests import Digest, Digests, decode_digests, encode_digests
+from homeserver.push.keeping import may_keep
 
 PAGE: Final = 256
 _PAGES: Final = 20  # read at once
@@ -84,6 +83,20 @@ class Pages:
                 after = last
         return found
 
+    async def extend(self, room: Room, start: int) -> int:
+        """Make the pages that follow the last one, or `start`; how many were made."""
+        async with self._db.read() as tx:
+            last = await read_last(tx, room.nid)
+        after = start if last is None else last
+        made = 0
+        while made < _PAGES:
+            page = await self._make(room, after)
+            if len(page.digests) < PAGE:
+                break
+            after = page.last
+            made += 1
+        return made
+
     async def _make(self, room: Room, after: int) -> Page:
         """The page that begins at a position; it is kept when it is full."""
         seen = self._live.position
@@ -134,42 +147,25 @@ async def read_pages(
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+async def read_last(tx: Tx, room_nid: int) -> int | None:
+    """Where the room's last page ends."""
+    last: int | None = await tx.fetchval(
+        "SELECT max(last) FROM push_pages WHERE room_nid = $1", room_nid
+    )
+    return last
+
+
 async def insert_page(tx: Tx, room_nid: int, page: Page, seen: int) -> None:
     """Keep a page, unless something of the room was redacted after `seen`."""
+    if not await may_keep(tx, room_nid, seen):
+        return
     await tx.execute(
         """
-        INSERT INTO push_pages (room_nid, after, last, digests)
-        SELECT $1, $2, $3, $4
-         WHERE NOT EXISTS (SELECT FROM changes
-                            WHERE position > $5 AND kind = $6 AND room_nid = $1)
+        INSERT INTO push_pages (room_nid, after, last, digests) VALUES ($1, $2, $3, $4)
         ON CONFLICT DO NOTHING
         """,
         room_nid,
         page.after,
         page.last,
         encode_digests(page.digests),
-        seen,
-        Kind.REDACTED,
     )
-
-
-async def _forget_redacted(tx: Tx, steps: Sequence[tuple[int, Step]]) -> None:
-    """Drop what was made of events that are now redacted."""
-    targets = [target for _, step in steps for target, _ in step.redactions]
-    await tx.execute(
-        """
-        WITH target AS (
-            SELECT room_nid, position FROM events WHERE event_nid = ANY($1)
-        ), page AS (
-            DELETE FROM push_pages p USING target t
-             WHERE p.room_nid = t.room_nid AND p.after < t.position
-               AND p.last >= t.position
-        )
-        DELETE FROM push_tallies p USING target t
-         WHERE p.room_nid = t.room_nid AND p.upto >= t.position
-        """,
-        targets,
-    )
-
-
-FORGET_REDACTED = Consequence(lambda step: bool(step.redactions), _forget_redacted)

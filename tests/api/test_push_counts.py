@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from homeserver.push import counts as push_counts
+from homeserver.push import keeper as push_keeper
 from homeserver.push import pages as push_pages
-from tests.support.api import path
+from tests.support.api import eventually, path
 from tests.support.client import Client
 
 PUBLIC = {"preset": "public_chat"}
@@ -379,3 +380,38 @@ async def test_long_ways_come_to_the_same(
         assert await unread(client, room) == (75, 0)
     for client in (bob, elsewhere(bob), carol, elsewhere(carol)):
         assert await unread(client, room) == (97, 8)
+
+
+async def test_ways_are_shortened_before_somebody_goes_them(
+    hearth, alice, bob, carol, another_process, monkeypatch
+):
+    monkeypatch.setattr(push_pages, "PAGE", 8)
+    monkeypatch.setattr(push_keeper, "_PAGES", 3)
+    monkeypatch.setattr(push_keeper, "_REFRESH_SECONDS", 0)
+    room = await in_a_room(alice, bob, carol)
+    await puts_rule(carol, "content", "cake", pattern="cake", actions=["notify"])
+    await puts_rule(bob, "room", "!elsewhere:x", actions=[])
+    for n in range(120):
+        await alice.sends(room, str(n))
+    nid = await hearth.ctx.live.room_nid(room)
+
+    async def is_kept() -> bool:
+        async with hearth.ctx.db.read() as tx:
+            pages = await tx.fetchval(
+                "SELECT count(*) FROM push_pages WHERE room_nid = $1", nid
+            )
+            users = await tx.fetch(
+                "SELECT user_id FROM push_tallies WHERE room_nid = $1", nid
+            )
+        return pages >= 10 and [row["user_id"] for row in users] == [carol.user_id]
+
+    await eventually(is_kept, "pages for all, and a tally for who has own rules")
+    there = another_process
+    for client in (bob, carol):
+        client = Client(  # noqa: PLW2901 - the same user, elsewhere
+            lambda: there.session,
+            there.base_url,
+            client.access_token,
+            user_id=client.user_id,
+        )
+        assert await unread(client, room) == (120, 0)
