@@ -34,6 +34,7 @@ LEASE_SECONDS: Final = 60.0
 _RENEW_SECONDS: Final = 20.0
 _RETRY_SWEEP_SECONDS: Final = 2.0
 _SWEEP_SECONDS: Final = 300.0
+_PAUSE_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 120.0
 _HELD_ELSEWHERE_SECONDS: Final = 20.0
 _REMEMBERED: Final = 100_000
@@ -335,5 +336,10 @@ class PushSender:
         """Take over what nobody sends, such as after a crash."""
         async with self._ctx.db.read() as tx:
             self._users.update(await pushers.users_with_pushers(tx))
-            user_ids = await pushers.due(tx, _SWEPT)
-        self._kick(user_ids)
+        while True:
+            async with self._ctx.db.read() as tx:
+                user_ids = await pushers.due(tx, _SWEPT)
+            self._kick(user_ids)
+            if len(user_ids) < _SWEPT:
+                break
+            await asyncio.sleep(_PAUSE_SECONDS)
