@@ -113,6 +113,7 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     destinations_queue.QUEUE_EVENTS,
     stripped.STRIPPED_STATE,
     following.FORGET_UNSHARED,
+    following.INTRODUCE,
     push_keeping.FORGET_REDACTED,
 )
 

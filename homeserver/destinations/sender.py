@@ -149,6 +149,10 @@ class Sender:
     # ── What happens in rooms ────────────────────────────────────────────────────
 
     def _on_events(self, delta: RoomDelta, room: Room | None) -> None:
+        if room is not None and _has_join_of_ours(delta, room):
+            # The joining user's device list may have been left for any of them.
+            for server in room.servers.keys() - {room.our_name}:
+                self._nudge(server)
         for event in delta.events:
             if not event.outgoing or event.position is None:
                 continue
@@ -175,14 +179,16 @@ class Sender:
     def _on_edus(self, _position: int, change: Change) -> None:
         """EDUs that must not be lost have been stored for servers: read them."""
         for name in change.reach.servers if change.reach else ():
-            server = ServerName(name)
-            destination = self._held.get(server)
-            if destination is None:
-                self._want(server)
-            else:
-                # At once, or the cursor could go past them.
-                destination.fall_behind()
-                self._delivery.kick(destination)
+            self._nudge(ServerName(name))
+
+    def _nudge(self, server: ServerName) -> None:
+        destination = self._held.get(server)
+        if destination is None:
+            self._want(server)
+        else:
+            # At once, or the cursor could go past what is to be read.
+            destination.fall_behind()
+            self._delivery.kick(destination)
 
     def offer_typing(self, server: ServerName, key: tuple[int, str], edu: Edu) -> None:
         """Send what a user does in a room now, if the server can be reached."""
@@ -339,6 +345,13 @@ class Sender:
         if cursors:
             async with self._ctx.db.transaction() as tx:
                 await store.save_cursors(tx, cursors, self._me, release=False)
+
+
+def _has_join_of_ours(delta: RoomDelta, room: Room) -> bool:
+    return any(
+        member.membership == "join" and server_of(user_id) == room.our_name
+        for user_id, member in delta.members.items()
+    )
 
 
 def _backoff_of(failing: store.Failing) -> BackoffState:

@@ -15,10 +15,11 @@ from typing import Final
 
 import structlog
 
-from federation.ids import ServerName, UserId, server_of
+from federation.ids import UserId, server_of
 from federation.query_bodies import UserDevices
 from federation.wire.calls_queries import KEYS_LIMITS, get_user_devices
 from federation.wire.errors import BadResponse, RemoteError, WireError
+from homeserver.accounts.store import device_lists
 from homeserver.context import Context
 from homeserver.db.pool import Tx
 from homeserver.devices import checks
@@ -117,13 +118,38 @@ async def fetch_stale(ctx: Context) -> None:
     await asyncio.gather(*map(one, due))
 
 
-async def heard_from(ctx: Context, servers: Sequence[ServerName]) -> None:
-    """Those servers can be reached again."""
-    async with ctx.db.transaction() as tx:
-        await store.try_now(tx, servers)
+# ── Rooms that are joined and left ───────────────────────────────────────────────────
 
 
-# ── Rooms that are left ──────────────────────────────────────────────────────────────
+def _new_here(step: Step) -> list[UserId]:
+    """Users of ours who join with this step."""
+    return [
+        user_id
+        for user_id, (membership, _) in step.members.items()
+        if membership == "join"
+        and server_of(user_id) == step.room.our_name
+        and not step.room.is_joined(user_id)
+    ]
+
+
+def _has_joins(step: Step) -> bool:
+    others = {*step.room.servers, *step.servers} - {step.room.our_name}
+    return bool(others) and bool(_new_here(step))
+
+
+async def _introduce(tx: Tx, steps: Sequence[tuple[int, Step]]) -> None:
+    joins = []
+    for first, step in steps:
+        at = {event.nid: first + i for i, event in enumerate(step.events)}
+        for user_id in _new_here(step):
+            position = at.get(step.members[user_id][1])
+            if position is not None:
+                joins.append((position, user_id, step.room.nid))
+    if joins:
+        await device_lists.introduce(tx, joins)
+
+
+INTRODUCE: Final = Consequence(_has_joins, _introduce)
 
 
 def _is_due(step: Step) -> bool:

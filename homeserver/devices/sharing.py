@@ -28,6 +28,8 @@ class Shares:
 class _Window:
     """What moved between two positions, in the rooms of one user.
 
+    Who left and came back is among those who came.
+
     `now` and `before`: the user's rooms. Memberships are (room, user).
     """
 
@@ -107,13 +109,18 @@ async def _window(
     live: Live, user: User, joined: Collection[int], rows: Iterable[store.Moved]
 ) -> _Window:
     moved = list(rows)
-    events = await live.events.by_nids({m.before_nid for m in moved if m.before_nid})
+    nids = {m.before_nid for m in moved if m.before_nid}
+    events = await live.events.by_nids(nids.union(*(m.nids for m in moved)))
     came: set[tuple[int, UserId]] = set()
     went: set[tuple[int, UserId]] = set()
     for each in moved:
         event = events.get(each.before_nid or 0)
         was_joined = event is not None and event.pdu.membership == "join"
-        if each.is_joined and not was_joined:
+        # Who was away for a moment may have changed devices unheard.
+        was_away = any(
+            events[nid].pdu.membership != "join" for nid in each.nids if nid in events
+        )
+        if each.is_joined and (was_away or not was_joined):
             came.add((each.room_nid, each.user_id))
         elif was_joined and not each.is_joined:
             went.add((each.room_nid, each.user_id))

@@ -122,6 +122,11 @@ async def test_sharing_a_room_begins_and_ends_exactly(
     assert await news(alice) == NOTHING
     await bob.joins(room)
     assert await news(alice) == ([bob.user_id], [])
+    # Who was away for a moment may have changed devices meanwhile.
+    await bob.leaves(room)
+    await bob.joins(room)
+    assert await news(alice) == ([bob.user_id], [])
+    assert alice.user_id in (await news(bob))[0]
 
 
 async def test_other_events_and_profiles_are_no_news(alice: Client, bob: Client):

@@ -300,3 +300,33 @@ async def test_a_master_key_of_another_server_is_signed(
     assert found["master_keys"][alice.user_id] == signed
     found = await keys_of(alice, alice)
     assert found["master_keys"][alice.user_id] == master
+
+
+async def test_a_server_that_knew_an_old_list_is_told_when_the_user_comes_back(
+    a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    theirs = await bob.creates_room(**PUBLIC)
+    await alice.joins(theirs, via=bob)
+    await Device(alice).publishes()
+    await hears_of(bob, alice)
+    await sees_devices(bob, alice, alice.device_id)
+    await alice.leaves(theirs)
+    await bob.sees_member(theirs, alice, "leave")
+    # A server that keeps the list all the same, as some do.
+    await b.query(
+        """
+        INSERT INTO remote_device_lists (user_id, stream_id, stale)
+        VALUES ($1, 1, false)
+        """,
+        alice.user_id,
+    )
+    second = await log_in(alice.http, alice.base_url, alice.user_id)
+    await Device(second).publishes()
+    await alice.joins(theirs, via=bob)
+
+    async def fetched() -> bool:
+        rows = await b.query("SELECT stream_id, stale FROM remote_device_lists")
+        return [tuple(row) for row in rows] == [(2, False)]
+
+    await eventually(fetched, "the list is fetched again")
+    await sees_devices(bob, alice, alice.device_id, second.device_id)

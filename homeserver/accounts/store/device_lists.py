@@ -51,7 +51,7 @@ async def note(tx: Tx, changes: Sequence[Positioned[ListChange]]) -> None:
         if change.device_id is None and change.count == 1:
             edu = SigningKeyUpdate(change.user_id, *signing[change.user_id]).to_edu()
         else:
-            edu = _update(change, stream_id, devices)
+            edu = _update(change, stream_id, stream_id - 1, devices)
         text = canonical_json.encode(edu.json).decode()
         edus.append((each.position, change.user_id, text))
     await _queue(tx, edus, {each.position: each.item.reach for each in changes})
@@ -60,6 +60,7 @@ async def note(tx: Tx, changes: Sequence[Positioned[ListChange]]) -> None:
 def _update(
     change: ListChange,
     stream_id: int,
+    prev_id: int,
     devices: Mapping[tuple[str, str], tuple[JsonObject, str | None]],
 ) -> Edu:
     device_id = change.device_id or DeviceId("")
@@ -68,7 +69,7 @@ def _update(
         user_id=change.user_id,
         device_id=device_id,
         stream_id=stream_id,
-        prev_id=(stream_id - 1,),
+        prev_id=(prev_id,),
         deleted=change.deleted or keys is None,
         device_display_name=None if change.deleted else name,
         keys=None if change.deleted else keys,
@@ -144,6 +145,57 @@ async def _queue(
             reaches[position].rooms.add(room_nid)
         else:
             reaches[position].servers.add(server_name)
+
+
+async def introduce(tx: Tx, joins: Sequence[tuple[int, UserId, int]]) -> None:
+    """Tell servers that begin to share a room with a user of ours of the user's list.
+
+    `joins` are (position, user, room) of users who have just joined. What is told
+    changes nothing, and rests on itself: a server that knows an old list lacks that,
+    so it fetches the new one; any other has seen it.
+    """
+    rows = await tx.fetch(
+        """
+        SELECT u.position, s.server_name, d.user_id, d.stream_id,
+               (SELECT min(k.device_id) FROM device_keys k
+                 WHERE k.user_id = d.user_id) AS device_id
+          FROM unnest($1::bigint[], $2::text[], $3::bigint[])
+               AS u (position, user_id, room_nid)
+          JOIN device_lists d USING (user_id)
+          JOIN room_servers s ON s.room_nid = u.room_nid AND s.joined > 0
+         WHERE NOT EXISTS (
+               SELECT FROM memberships m
+                 JOIN room_servers o ON o.room_nid = m.room_nid AND o.joined > 0
+                WHERE m.user_id = u.user_id AND m.membership = 'join'
+                  AND m.room_nid <> u.room_nid AND o.server_name = s.server_name)
+        """,
+        [position for position, _, _ in joins],
+        [user_id for _, user_id, _ in joins],
+        [room_nid for _, _, room_nid in joins],
+    )
+    told = [row for row in rows if row["device_id"] is not None]
+    if not told:
+        return
+    users = [
+        ListChange(UserId(row["user_id"]), DeviceId(row["device_id"]), Reach())
+        for row in told
+    ]
+    devices = await _shown_devices(tx, users)
+    await tx.execute(
+        """
+        INSERT INTO outgoing_edus (server_name, position, edu)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+        ON CONFLICT DO NOTHING
+        """,
+        [row["server_name"] for row in told],
+        [row["position"] for row in told],
+        [
+            canonical_json.encode(
+                _update(user, row["stream_id"], row["stream_id"], devices).json
+            ).decode()
+            for user, row in zip(users, told, strict=True)
+        ],
+    )
 
 
 async def note_others(

@@ -155,18 +155,6 @@ async def claim_due(tx: Tx, limit: int) -> list[UserId]:
     return [UserId(row["user_id"]) for row in rows]
 
 
-async def try_now(tx: Tx, servers: Sequence[str]) -> None:
-    """Those servers are alive: fetch their users' stale lists at once."""
-    await tx.execute(
-        """
-        UPDATE remote_device_lists SET retry_at = now()
-         WHERE stale AND retry_at > now()
-           AND substr(user_id, strpos(user_id, ':') + 1) = ANY($1)
-        """,
-        servers,
-    )
-
-
 # ── Told by their servers ────────────────────────────────────────────────────────────
 
 

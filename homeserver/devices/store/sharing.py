@@ -37,12 +37,13 @@ async def moved_lists(
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A membership that moved, and the event that gave the one at `since`, if any."""
+    """A membership that moved: the events that gave the old one, and those since."""
 
     room_nid: int
     user_id: UserId
     is_joined: bool
     before_nid: int | None
+    nids: list[int]
 
 
 async def moved_memberships(
@@ -59,7 +60,12 @@ async def moved_memberships(
                  WHERE e.room_nid = m.room_nid AND e.key_nid = k.key_nid
                    AND e.position IS NOT NULL AND e.position <= $2
                    AND e.rejected IS NULL AND NOT e.soft_failed
-                 ORDER BY e.position DESC LIMIT 1) AS before_nid
+                 ORDER BY e.position DESC LIMIT 1) AS before_nid,
+               ARRAY(SELECT e.event_nid FROM events e
+                      WHERE e.room_nid = m.room_nid AND e.key_nid = k.key_nid
+                        AND e.position > $2 AND e.position <= $3
+                        AND e.rejected IS NULL AND NOT e.soft_failed
+                      ORDER BY e.position DESC LIMIT 100) AS nids
           FROM memberships m
           LEFT JOIN state_keys k
             ON k.type = 'm.room.member' AND k.state_key = m.user_id
