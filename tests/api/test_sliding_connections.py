@@ -303,3 +303,21 @@ async def test_a_place_is_a_start_for_history(alice):
 async def test_clients_learn_that_it_is_there(hearth):
     versions = await hearth.nobody.get("/_matrix/client/versions")
     assert versions["unstable_features"]["org.matrix.simplified_msc3575"] is True
+
+
+async def test_the_newer_of_two_requests_with_one_place_is_the_one_that_counts(alice):
+    await alice.creates_room()
+    sliding = Sliding(alice)
+    await sliding.asks()
+    for number in range(5):
+        body = {"conn_id": "room-list", "lists": {"all": {"timeline_limit": 1}}}
+        older = asyncio.create_task(sliding.asks(wait=20))
+        await asyncio.sleep(0.05)
+        newer = asyncio.create_task(sliding.posts(body, wait=20, pos=sliding.pos))
+        await asyncio.sleep(0.05)
+        room = await alice.creates_room(name=f"{number}")
+        assert (await older)["rooms"] == {}
+        reply = await newer
+        assert room in reply["rooms"]
+        sliding.pos = reply["pos"]
+        assert (await sliding.asks())["rooms"] == {}

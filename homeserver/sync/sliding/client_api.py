@@ -10,6 +10,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from federation.errors import Malformed
 from homeserver import errors
+from homeserver.bounded import LruCache
 from homeserver.context import Context
 from homeserver.events.client_format import Viewer
 from homeserver.http.auth import by_access_token
@@ -31,7 +32,21 @@ PATH: Final = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 MAX_TIMEOUT_MS: Final = 120_000
 _MAX_BODY: Final = 256 * 1024
 _PATIENCE_SECONDS: Final = 10.0  # for a token that another process gave
+_CONNECTIONS: Final = 50_000
 _NOTHING: Final[dict[str, object]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: `pos` and `state` are what the client came with."""
+
+    key: Key
+    viewer: Viewer
+    request: SlidingRequest
+    asked: bytes  # the request, hashed
+    timeout_s: float
+    pos: Pos | None
+    state: State
 
 
 class _Desk:
@@ -41,6 +56,8 @@ class _Desk:
         self.facts = Facts(ctx.db, ctx.live)
         self.connections = Connections(ctx.db, ctx.clock.monotonic)
         self.sent = LazyMembers()
+        # The newest request of each connection: clients have one at a time.
+        self.newest: LruCache[Key, object] = LruCache(_CONNECTIONS)
         ctx.live.on_reset(self._on_reset)  # and with this `live` keeps the desk
 
     def _on_reset(self) -> None:
@@ -57,19 +74,6 @@ def _desk(ctx: Context) -> _Desk:
         desk = _Desk(ctx)
         _desks[ctx.live] = ref(desk)
     return desk
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call: `pos` and `state` are what the client came with."""
-
-    key: Key
-    viewer: Viewer
-    request: SlidingRequest
-    asked: bytes  # the request, hashed
-    timeout_s: float
-    pos: Pos | None
-    state: State
 
 
 @route("POST", PATH, auth=by_access_token, long_poll=True, max_body=_MAX_BODY)
@@ -132,28 +136,30 @@ async def _come_back(
 async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
     loop = asyncio.get_running_loop()
     live = ctx.live
-    user = await live.user(call.viewer.user_id)
+    turn = object()
+    desk.newest.put(call.key, turn)
     sent = desk.sent.of(call.viewer.user_id, call.key.device_id, call.state.birth)
     sent.confirm(None if call.pos is None else call.pos.position)
     sources = Sources.of(ctx, sent)
     deadline = loop.time() + call.timeout_s
     quiet = desk.connections.quiet(call.key, call.pos, call.asked)
     while True:
-        if (
-            call.pos is None
-            or quiet is None
-            or await live.view.moved(user) > quiet.upto
-        ):
-            position = 0 if call.pos is None else call.pos.position
+        user = await live.user(call.viewer.user_id)
+        if quiet is None or await live.view.moved(user) > quiet.upto:
             made = await answers.make_answer(
                 sources,
                 desk.facts,
                 call.viewer,
                 call.request,
                 user,
-                Draft(call.state, position),
+                Draft(call.state, 0 if call.pos is None else call.pos.position),
             )
-            if call.pos is None or made.has_news:
+            if call.pos is None:
+                return await _give(desk, call, made)
+            if desk.newest.get(call.key) not in {None, turn}:
+                # Nobody reads this any more: the client has asked anew meanwhile.
+                return _written(call.pos, made.counts)
+            if made.has_news:
                 return await _give(desk, call, made)
             quiet = _idle(desk, call, call.pos, made)
         elif live.is_stopping or loop.time() >= deadline:

@@ -157,11 +157,10 @@ def _sent(scene: Scene, place: Place, shown: int) -> Sent:
     config = place.shown.config
     combo = scene.draft.combo(config.marks)
     old = scene.draft.rooms.get(place.nid)
-    if old is None:
+    if old is None or old.phase is not place.phase:
         return Sent(place.phase, shown, combo, place.is_dm)
     return msgspec.structs.replace(
         old,
-        phase=place.phase,
         shown=shown,
         combo=combo,
         is_dm=place.is_dm,
