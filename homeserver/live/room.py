@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from federation.ids import RoomId, ServerName, UserId, server_of
@@ -72,6 +72,20 @@ class RoomDelta:
     members: dict[UserId, Member]
     # Another process's commit to a room that was not at hand: `state` is not known.
     is_partial: bool = False
+    # The events' positions and numbers: all that a room that is loaded later needs.
+    placed: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.placed:
+            self.placed = tuple(
+                (event.position, event.nid)
+                for event in self.events
+                if event.position is not None
+            )
+
+    def for_log(self) -> "RoomDelta":
+        """The same without the events, which take most of the memory."""
+        return replace(self, events=[])
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -122,9 +136,7 @@ class Room:
         if delta.last <= self.position:
             return
         self.head = delta.head
-        for event in delta.events:
-            if event.position is not None and event.position > self.position:
-                self.recent.append((event.position, event.nid))
+        self.recent.extend(place for place in delta.placed if place[0] > self.position)
         while len(self.recent) > RECENT_EVENTS:
             self.recent_from = self.recent.popleft()[0]
         for key, nid in delta.state.items():

@@ -95,10 +95,11 @@ class View:
     def apply(self, last: int, applied: Sequence[Applied]) -> None:
         """Move to position `last` over what happened up to it, in order."""
         for item in applied:
-            self._log.append(item)
             if isinstance(item, RoomDelta):
+                self._log.append(item.for_log())
                 self._apply_room(item)
             else:
+                self._log.append(item)
                 self._apply_change(*item)
         while len(self._log) > _LOG_LENGTH:
             self._log_from = _last_of(self._log.popleft())
