@@ -17,6 +17,7 @@ from homeserver.http.auth import Who
 from homeserver.http.routes import Route, collect
 from tests.support import openapi
 from tests.support.app import PASSWORD, Running, User, configuration, running
+from tests.support.contract import BESIDES_THE_SPECIFICATION
 from tests.support.samples import Sampler
 
 pytestmark = pytest.mark.skipif(
@@ -24,7 +25,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 TIMES = 30
-ROUTES = [each for each in collect(ENDPOINTS) if each.path.startswith("/_matrix/")]
+ROUTES = [
+    each
+    for each in collect(ENDPOINTS)
+    if each.path.startswith("/_matrix/")
+    and not each.path.startswith(BESIDES_THE_SPECIFICATION)
+]
 REMOTE = ServerName("remote.test")
 # Another server that is not there is nobody's fault.
 NOT_OURS = {502, 504}
