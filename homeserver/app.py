@@ -26,7 +26,12 @@ from homeserver.destinations.watch import EphemeralWatch
 from homeserver.devices import following
 from homeserver.devices import server_api as devices_server_api
 from homeserver.devices import tasks as devices_tasks
-from homeserver.devices.client_api import backup, cross_signing, to_device
+from homeserver.devices.client_api import (
+    backup,
+    cross_signing,
+    dehydrated,
+    to_device,
+)
 from homeserver.devices.client_api import keys as device_keys
 from homeserver.directory import client_api as directory_client_api
 from homeserver.directory import server_api as directory_server_api
@@ -104,6 +109,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     cross_signing,
     to_device,
     backup,
+    dehydrated,
     devices_server_api,
     sliding_client_api,
 )

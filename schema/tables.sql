@@ -570,3 +570,11 @@ CREATE TABLE sliding_connections (
     FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
 );
 CREATE INDEX sliding_connections_used ON sliding_connections (used_at);
+
+-- A device that is never seen, which receives while its user is away (MSC3814).
+CREATE TABLE dehydrated_devices (
+    user_id text COLLATE "C" PRIMARY KEY,
+    device_id text COLLATE "C" NOT NULL,
+    device_data text COLLATE "C" NOT NULL,     -- JSON
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+);

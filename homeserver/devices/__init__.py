@@ -2,7 +2,7 @@
 
 Tables: device_keys, one_time_keys, fallback_keys, cross_signing_keys, key_signatures,
 to_device, to_device_seen, remote_device_lists, remote_devices, key_backups,
-key_backup_sessions; `device_lists` and `devices` belong to `accounts`.
+key_backup_sessions, dehydrated_devices; `device_lists`, `devices` are of `accounts`.
 Positions: DEVICE_KEYS (one-time and fallback keys), DEVICE_LIST (devices, identity and
 cross-signing keys, names), TO_DEVICE.
 

@@ -52,7 +52,11 @@ async def read(
         waiting = await store.take(tx, user.user_id, device_id, acknowledged, upto)
     if not waiting:
         empty.put(key, upto)
-        return Inbox()
+    return portion(waiting)
+
+
+def portion(waiting: Sequence[Waiting]) -> Inbox:
+    """As many of what waits as come at once."""
     if len(waiting) <= store.MAX_PER_SYNC and not _is_cut(waiting):
         return Inbox(waiting)
     kept = waiting[: store.MAX_PER_SYNC]

@@ -38,14 +38,14 @@ async def upload(tx: Tx, batch: Sequence[Positioned[Upload]]) -> None:
     """Store keys: of each upload all or, when a key is refused, none."""
     changes = []
     for each in batch:
-        if await _upload(tx, each.position, each.item):
+        if await store_one(tx, each.position, each.item):
             item = each.item
             change = ListChange(item.user_id, item.device_id, item.reach)
             changes.append(Positioned(each.position, change))
     await device_lists.note(tx, changes)
 
 
-async def _upload(tx: Tx, position: int, item: Upload) -> bool:
+async def store_one(tx: Tx, position: int, item: Upload) -> bool:
     """Store one upload; whether the identity keys are others than before."""
     known = await tx.fetchval(
         """

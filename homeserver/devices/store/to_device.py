@@ -139,7 +139,13 @@ class Waiting:
 
 
 async def take(
-    tx: Tx, user_id: UserId, device_id: DeviceId, acknowledged: int, upto: int
+    tx: Tx,
+    user_id: UserId,
+    device_id: DeviceId,
+    acknowledged: int,
+    upto: int,
+    *,
+    delete: bool = True,
 ) -> list[Waiting]:
     """Delete what the device has got; the next that wait, one more than it may get.
 
@@ -152,6 +158,7 @@ async def take(
         WITH gone AS (
             DELETE FROM to_device
              WHERE user_id = $1 AND device_id = $2 AND position <= $3
+               AND $7::boolean
         )
         SELECT position, sender, type, content
           FROM (SELECT position, sender, type, content,
@@ -170,6 +177,7 @@ async def take(
         upto,
         MAX_PER_SYNC + 1,
         MAX_BYTES_PER_SYNC,
+        delete,
     )
     return [
         Waiting(each.position, each.sender, from_text(each.type), each.content)
