@@ -5,4 +5,5 @@ the database. For those that did, `timelines` finds the events, `states` what th
 became, `joined` and `left` make the sections; `v2` puts them together and streams
 initial syncs room by room. A token is a position, so any process serves any client.
 `lazy` remembers which member events a device has, to spare them; it may be forgotten.
+`sliding` answers clients that name the rooms they look at, from the same sources.
 """

@@ -217,3 +217,13 @@ async def test_what_is_odd_is_answered(alice, body):
     body = {**body, "lists": body.get("lists", {})}
     await alice.sends(room, "news")
     assert "pos" in await Sliding(alice).posts(body, pos=reply["pos"])
+
+
+async def test_a_new_name_is_not_told_to_who_was_sent_away(alice, bob):
+    room = await alice.creates_room(**PUBLIC, name="Hall")
+    await bob.joins(room)
+    assert await shown(bob, room_name_like="hall") == {room}
+    await alice.kicks(room, bob)
+    await alice.sets_state(room, "m.room.name", {"name": "Secret"})
+    assert await shown(bob) == {room}
+    assert await shown(bob, room_name_like="secret") == set()

@@ -193,6 +193,9 @@ class _Filtering:
             nids = [
                 n for n in nids if _passes_facts(filters, known.get(n, RoomFacts()))
             ]
+        if filters.room_name_like is not None:
+            # What the room is called now is not for those who are out of it.
+            nids = [nid for nid in nids if members[nid].membership not in _OUT]
         if filters.needs_own:
             nids = await self._keep_own(filters, nids)
         if filters.spaces is not None:
