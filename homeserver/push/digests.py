@@ -23,6 +23,7 @@ from homeserver.push.rules import Rule, RuleKind, Ruleset, default_rules
 from homeserver.receipts.threads import MAIN, is_thread_id, relation_of, root_of
 
 _DIGESTS: Final = 100_000
+_REDACTED: Final = 100_000
 _LEVELS: Final = ("m.room.power_levels", "")
 _CREATE: Final = ("m.room.create", "")
 _MENTION: Final = ".m.rule.is_user_mention"
@@ -129,16 +130,18 @@ class Digests:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._digests: LruCache[int, Digest] = LruCache(_DIGESTS)
-        self._redactions = 0
+        # Events redacted lately: somebody may still hold them as they were.
+        self._redacted: LruCache[int, bool] = LruCache(_REDACTED)
+        self._resets = 0
         live.on_change(Kind.REDACTED, self._on_redacted)
         live.on_reset(self._on_reset)
 
     def _on_redacted(self, _position: int, change: Change) -> None:
-        self._redactions += 1
+        self._redacted.put(change.ref or 0, True)  # noqa: FBT003 - a set with a bound
         self._digests.pop(change.ref or 0)
 
     def _on_reset(self) -> None:
-        self._redactions += 1
+        self._resets += 1
         self._digests.clear()
 
     async def of_events(self, events: Iterable[StoredEvent]) -> list[Digest]:
@@ -157,7 +160,7 @@ class Digests:
         return found
 
     async def _make(self, events: Sequence[StoredEvent]) -> dict[int, Digest]:
-        live, redactions = self._live, self._redactions
+        live, resets = self._live, self._resets
         # What they relate to, in one query where it is not at hand.
         relations = [relation_of(event.pdu) for event in events]
         await live.events.by_ids(
@@ -172,9 +175,10 @@ class Digests:
             if mentions_room(event.pdu):
                 levels = await levels_at(live, event)
             made[event.nid] = digest_of(event, thread, levels, live.our_name)
-        if redactions == self._redactions:
-            for nid, digest in made.items():
-                self._digests.put(nid, digest)
+        for event in events:
+            is_old = event.redaction is None and event.nid in self._redacted
+            if resets == self._resets and not is_old:
+                self._digests.put(event.nid, made[event.nid])
         return made
 
 
