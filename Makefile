@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A process for each core; what is in one file stays in one process.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 ARGS ?=
 
 # The first Python that is new enough; PYTHON=… chooses another.
@@ -24,16 +26,16 @@ demo: $(STAMP) ## two servers on this machine talk with each other over TLS
 	$(BIN)/hearth demo $(ARGS)
 
 test: $(STAMP) ## all tests that need Python packages only
-	$(BIN)/python -m pytest tests --ignore=tests/interop --ignore=tests/bench $(ARGS)
+	$(PYTEST) tests --ignore=tests/interop --ignore=tests/bench $(ARGS)
 	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
 	echo "The same for the database layer, on the system's PostgreSQL:"; \
-	HEARTH_TEST_POSTGRES=system $(BIN)/python -m pytest tests/store; fi
+	HEARTH_TEST_POSTGRES=system $(PYTEST) tests/store; fi
 
 check: $(STAMP) ## lint, types, import order and the pure tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HEARTH_TESTS=quick $(BIN)/python -m pytest tests/pure -n auto $(ARGS)
+	HEARTH_TESTS=quick $(PYTEST) tests/pure $(ARGS)
 
 interop: $(STAMP) ## federate with a real Synapse, installed beside us from PyPI
 	HEARTH_INTEROP=1 $(BIN)/python -m pytest tests/interop $(ARGS)
