@@ -42,6 +42,7 @@ _FIRST_DELAY: Final = 3.0
 _LONGEST_DELAY: Final = 3600.0
 _SWEPT: Final = 500
 _AT_ONCE: Final = 16  # users whose news are looked up at a time
+_ASKED_AT_ONCE: Final = 100
 _STOP_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,8 @@ class PushSender:
         # Monotonic times before which users' pushers are not asked for.
         self._not_before: LruCache[UserId, float] = LruCache(_REMEMBERED)
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._moved: set[int] = set()  # rooms whose members are to be asked
+        self._wake = asyncio.Event()
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,6 +106,7 @@ class PushSender:
         self._tasks = [
             asyncio.create_task(self._repeat(work, seconds), name=f"push-{name}")
             for name, work, seconds in (
+                ("rooms", self._look_at_rooms, 0),
                 ("renew", self._renew, _RENEW_SECONDS),
                 ("retry", self._retry, _RETRY_SWEEP_SECONDS),
                 ("sweep", self._sweep, _SWEEP_SECONDS),
@@ -140,15 +144,28 @@ class PushSender:
 
     # ── What happens ─────────────────────────────────────────────────────────────
 
-    def _on_events(self, delta: RoomDelta, room: Room | None) -> None:
+    def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
         if not self._users:
             return
-        if room is None:  # not at hand: ask each who is held
-            nid = delta.room_nid
-            self._kick([u for u, held in self._held.items() if nid in held.user.rooms])
-            return
-        self._kick(self._users & room.joined_local)
         self._kick(self._users.intersection(delta.members))
+        # Who sends must not wait until thousands have been asked.
+        self._moved.add(delta.room_nid)
+        self._wake.set()
+
+    async def _look_at_rooms(self) -> None:
+        """Ask the members of rooms that have moved."""
+        await self._wake.wait()
+        self._wake.clear()
+        while self._moved:
+            nid = self._moved.pop()
+            room = self._ctx.live.view.loaded_room(nid)
+            if room is None:  # not at hand: ask each who is held
+                there = [u for u, held in self._held.items() if nid in held.user.rooms]
+            else:
+                there = list(self._users & room.joined_local)
+            for start in range(0, len(there), _ASKED_AT_ONCE):
+                self._kick(there[start : start + _ASKED_AT_ONCE])
+                await asyncio.sleep(0)
 
     def _on_receipt(self, _position: int, change: Change) -> None:
         if change.user_id in self._users:
