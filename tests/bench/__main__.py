@@ -58,7 +58,12 @@ async def _measure(
     contender: Contender, row: str, scale: Scale, results: Results, console: Console
 ) -> None:
     began = time.monotonic()
-    figures = await ROWS[row](contender, scale)
+    try:
+        figures = await ROWS[row](contender, scale)
+    except Exception:  # noqa: BLE001 - the other rows are worth having
+        console.print_exception(max_frames=4)
+        console.print(f"[red]{contender.kind} {row} failed[/red]")
+        return
     results[row].setdefault(contender.kind, []).append(figures)
     shown = ", ".join(f"{f.name} {f.value:.4g} {f.unit}" for f in figures)
     took = time.monotonic() - began
@@ -88,6 +93,11 @@ def main() -> None:
     console.print(table(results, kinds))
     write_json(options.json, {"machine": _machine(), "rows": as_json(results)})
     console.print(f"every figure is in {options.json}")
+    measured = [
+        len(by_kind.get(kind, [])) for by_kind in results.values() for kind in kinds
+    ]
+    if min(counts) < options.rounds:
+        sys.exit("some rows failed")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.bench.field import Contender, Used
 from tests.bench.load import Connection, Tally, percentile, sends_for
+from tests.support.api import path
 from tests.support.client import Client, log_in
 from tests.support.homeserver import Homeserver
 
@@ -249,7 +250,11 @@ async def remote_join(contender: Contender, scale: Scale) -> list[Figure]:
         joined = time.perf_counter() - began
         await is_complete(other, guest, room, scale.remote_members + 1)
         complete = time.perf_counter() - began
+        # The next round's newcomer shall not find a server there that is gone.
+        await guest.leaves(room)
+        await host.sees_member(room, guest, "leave", seconds=60)
     return [
+        # Synapse answers before it has the state, and is busy until `complete`.
         Figure("joined", joined * 1000, "ms"),
         Figure("complete", complete * 1000, "ms"),
     ]
@@ -272,9 +277,10 @@ async def crowded_room(contender: Contender, members: int) -> tuple[Client, str]
 async def is_complete(
     server: Homeserver, guest: Client, room: str, members: int
 ) -> None:
-    where = f"/_matrix/client/v3/rooms/{room}/joined_members"
+    where = path("rooms", room, "joined_members")
     for _ in range(6000):
-        status, reply = await guest.answer("GET", where)
+        # Synapse holds the answer back until it has the whole state.
+        status, reply = await guest.answer("GET", where, seconds=300)
         if status == 200 and len(reply["joined"]) >= members:
             return
         await asyncio.sleep(0.01)
