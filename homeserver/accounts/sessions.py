@@ -47,7 +47,11 @@ class _Pair:
         return int(ACCESS_LIFETIME.total_seconds() * 1000)
 
     def row(
-        self, user_id: UserId, device_id: DeviceId, display_name: str | None
+        self,
+        user_id: UserId,
+        device_id: DeviceId,
+        display_name: str | None,
+        ip: str | None = None,
     ) -> store.NewSession:
         return store.NewSession(
             user_id,
@@ -56,6 +60,7 @@ class _Pair:
             tokens.hash_of(self.access_token),
             self.expires_at,
             tokens.hash_of(self.refresh_token) if self.refresh_token else None,
+            ip,
         )
 
 
@@ -89,6 +94,7 @@ async def open_session(
     device_id: str | None = None,
     display_name: str | None = None,
     can_refresh: bool = False,
+    ip: str | None = None,
 ) -> Session:
     """Log a device in: a known one, whose tokens end with this, or a new one.
 
@@ -99,7 +105,7 @@ async def open_session(
     pair = _new_pair(clock, can_refresh=can_refresh)
     await live.commit(
         store.open_sessions,
-        pair.row(user_id, device, display_name),
+        pair.row(user_id, device, display_name, ip),
         Change(Kind.TOKENS, user_id=user_id),
     )
     return Session(

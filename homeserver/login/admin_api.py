@@ -81,7 +81,7 @@ async def register_with_shared_secret(ctx: Context, request: Request) -> Answer:
     if form.displayname:
         async with ctx.db.transaction() as tx:
             await profiles.put_field(tx, user_id, "displayname", form.displayname)
-    session = await open_session(ctx.live, ctx.clock, user_id)
+    session = await open_session(ctx.live, ctx.clock, user_id, ip=request.ip)
     return {
         "user_id": user_id,
         "access_token": session.access_token,

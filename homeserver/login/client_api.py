@@ -99,6 +99,7 @@ async def login(ctx: Context, request: Request) -> Answer:
         device_id=form.device_id,
         display_name=form.initial_device_display_name,
         can_refresh=bool(form.refresh_token),
+        ip=request.ip,
     )
     return _logged_in(ctx, session)
 
@@ -214,6 +215,7 @@ async def register(ctx: Context, request: Request) -> Answer:
         device_id=form.device_id,
         display_name=form.initial_device_display_name,
         can_refresh=bool(form.refresh_token),
+        ip=request.ip,
     )
     answer = _logged_in(ctx, opened)
     answer.pop("well_known", None)

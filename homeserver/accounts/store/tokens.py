@@ -27,6 +27,7 @@ class NewSession:
     access_hash: bytes
     expires_at: datetime | None = None
     refresh_hash: bytes | None = None
+    ip: str | None = None  # from where
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,16 @@ async def open_sessions(tx: Tx, batch: Sequence[Positioned[NewSession]]) -> None
         WITH new AS (
             SELECT *
               FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[],
-                          $5::timestamptz[], $6::bytea[])
+                          $5::timestamptz[], $6::bytea[], $7::text[])
                    AS n (user_id, device_id, display_name, access_hash, expires_at,
-                         refresh_hash)
+                         refresh_hash, ip)
         ), device AS (
-            INSERT INTO devices (user_id, device_id, display_name)
-            SELECT user_id, device_id, display_name FROM new
-            ON CONFLICT (user_id, device_id) DO NOTHING
+            INSERT INTO devices
+                   (user_id, device_id, display_name, last_seen_at, last_seen_ip)
+            SELECT user_id, device_id, display_name, now(), ip FROM new
+            ON CONFLICT (user_id, device_id) DO UPDATE
+               SET last_seen_at = EXCLUDED.last_seen_at,
+                   last_seen_ip = EXCLUDED.last_seen_ip
         ), old_access AS (
             DELETE FROM access_tokens t
              USING new
@@ -102,6 +106,7 @@ async def open_sessions(tx: Tx, batch: Sequence[Positioned[NewSession]]) -> None
         [each.access_hash for each in new],
         [each.expires_at for each in new],
         [each.refresh_hash for each in new],
+        [each.ip for each in new],
     )
 
 
