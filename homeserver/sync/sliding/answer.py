@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec.structs import replace
-
 from federation.ids import EventId, RoomId
 from homeserver.events.client_format import Viewer
 from homeserver.live.room import Room, User
@@ -102,10 +100,7 @@ async def _places(
     windows: Windows,
     room_ids: Mapping[int, RoomId],
 ) -> tuple[list[Place], list[Place]]:
-    """The rooms with news, and those of which the user may have read more.
-
-    Where less state is asked for than before, what is left out is no longer had.
-    """
+    """The rooms with news, and those of which the user may have read more."""
     draft = scene.draft
     direct = (await scene.facts.own(scene.viewer.user_id)).direct
     direct_nids = {n for n, id_ in room_ids.items() if id_ in direct} if direct else ()
@@ -116,21 +111,16 @@ async def _places(
         moves = standing.moves[nid]
         phase = PHASES.get(member.membership, Phase.GONE)
         since = 0 if sent is None else draft.since(sent.events)
-        has_less = True
         is_dm = nid in direct_nids
         is_due = sent is None or sent.phase is not phase or moves.events > since
         if sent is not None and phase is Phase.JOINED:
-            has_less, has_more = draft.compare(sent, shown.config.marks)
+            has_more = draft.lacks(sent, shown.config.marks)
             more_events = shown.config.timeline_limit > sent.shown
             is_due = is_due or has_more or more_events or is_dm != sent.is_dm
-        if not is_due and moves.receipts <= since and not has_less:
-            continue
         if is_due or moves.receipts > since:
             marks = () if sent is None else draft.marks_of(sent)
             place = Place(nid, member, phase, moves, shown, is_dm, sent, marks, since)
             (due if is_due else maybe).append(place)
-        if sent is not None and not is_due and has_less:
-            draft.put(nid, replace(sent, combo=draft.combo(shown.config.marks)))
     return due, maybe
 
 

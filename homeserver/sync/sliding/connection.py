@@ -112,9 +112,7 @@ class Draft:
     own: dict[str, int] = field(init=False)
     _combos: list[tuple[bytes, ...]] = field(init=False)
     _is_changed: bool = False
-    _compared: dict[tuple[int, tuple[bytes, ...]], tuple[bool, bool]] = field(
-        default_factory=dict
-    )
+    _lacking: dict[tuple[int, tuple[bytes, ...]], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rooms = dict(self.old.rooms)
@@ -133,13 +131,15 @@ class Draft:
             self._combos.append(marks)
             return len(self._combos) - 1
 
-    def compare(self, sent: Sent, marks: tuple[bytes, ...]) -> tuple[bool, bool]:
-        """Whether these parts lack some that the client has, and have others."""
+    def lacks(self, sent: Sent, marks: tuple[bytes, ...]) -> bool:
+        """Whether there are parts among these that the client does not have.
+
+        It may have more: until the room moves, what it has stays right.
+        """
         key = (sent.combo, marks)
-        if key not in self._compared:
-            had, wanted = set(self._combos[sent.combo]), set(marks)
-            self._compared[key] = (bool(had - wanted), bool(wanted - had))
-        return self._compared[key]
+        if key not in self._lacking:
+            self._lacking[key] = not set(marks).issubset(self._combos[sent.combo])
+        return self._lacking[key]
 
     def put(self, room_nid: int, sent: Sent) -> None:
         """The client has this of a room."""
