@@ -93,9 +93,7 @@ def main() -> None:
     console.print(table(results, kinds))
     write_json(options.json, {"machine": _machine(), "rows": as_json(results)})
     console.print(f"every figure is in {options.json}")
-    measured = [
-        len(by_kind.get(kind, [])) for by_kind in results.values() for kind in kinds
-    ]
+    counts = [len(results[row].get(kind, [])) for row in results for kind in kinds]
     if min(counts) < options.rounds:
         sys.exit("some rows failed")
 
