@@ -54,7 +54,7 @@ class Live:
         self.committer = Committer(
             db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)
         )
-        self.writers = Writers(self.committer)
+        self.writers = Writers(self.committer, self.events)
         self._room_nids: LruCache[str, int] = LruCache(_ROOM_IDS)
         self._trimmer: asyncio.Task[None] | None = None
         self._being_alone = asyncio.Semaphore(1)

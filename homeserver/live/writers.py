@@ -7,12 +7,13 @@ find a conflict, and their callers read again and retry.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from federation.ids import UserId
 from federation.pdu import StateKey
+from homeserver.events.events import Events
 from homeserver.live.committer import Committer, Overloaded
 from homeserver.live.room import PRESENT, Head, Room
 from homeserver.live.steps import Conflict, Step
@@ -23,9 +24,10 @@ _MAX_WAITING: Final = 500  # callers that wait to write to one room
 class RoomWriter:
     """The room as its next event must see it: the view and what is being committed."""
 
-    def __init__(self, room: Room, committer: Committer) -> None:
+    def __init__(self, room: Room, committer: Committer, events: Events) -> None:
         self.room = room
         self._committer = committer
+        self._events = events
         self._pending: list[Step] = []
         self.lock = asyncio.Lock()
         self.waiting = 0
@@ -51,6 +53,23 @@ class RoomWriter:
         member = self.room.members.get(user_id)
         return member.membership if member else None
 
+    @contextlib.contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Build something upon the head. Raises: Conflict, when the head has moved.
+
+        Then another process wrote first, or what was built on has failed: whatever went
+        wrong in the block went wrong because of that.
+        """
+        guard = self.head.guard
+        try:
+            yield
+        except Exception as error:
+            if self.head.guard != guard:
+                raise Conflict from error
+            raise
+        if self.head.guard != guard:
+            raise Conflict
+
     async def settled(self) -> None:
         """Wait until all that was submitted is committed. Raises: Conflict."""
         if self._pending:
@@ -71,18 +90,29 @@ class RoomWriter:
         step.future.add_done_callback(lambda _: self._settled(step))
 
     def _settled(self, step: Step) -> None:
-        if step.future.cancelled() or step.future.exception() is not None:
-            # What was built on it cannot be committed either.
-            self._pending.clear()
-        elif step in self._pending:
-            del self._pending[: self._pending.index(step) + 1]
+        at = self._pending.index(step) if step in self._pending else None
+        if not step.future.cancelled() and step.future.exception() is None:
+            if at is not None:
+                del self._pending[: at + 1]
+            return
+        # What was built on it cannot be committed either. Nobody may build on any of it
+        # from this moment on, so it is forgotten here and not when its turn comes.
+        failed = [step] if at is None else self._pending[at:]
+        if at is not None:
+            del self._pending[at:]
+        for each in failed:
+            for event in each.events:
+                self._events.discard(event)
+            if not each.future.done():
+                each.future.set_exception(Conflict())
 
 
 class Writers:
     """The writers of all rooms that are being written to."""
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(self, committer: Committer, events: Events) -> None:
         self._committer = committer
+        self._events = events
         self._writers: WeakValueDictionary[int, RoomWriter] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
@@ -93,7 +123,9 @@ class Writers:
         """
         writer = self._writers.get(room.nid)
         if writer is None:
-            writer = self._writers[room.nid] = RoomWriter(room, self._committer)
+            writer = self._writers[room.nid] = RoomWriter(
+                room, self._committer, self._events
+            )
         if writer.room is not room:  # the view was loaded anew
             writer.reload(room)
         if writer.waiting >= _MAX_WAITING:

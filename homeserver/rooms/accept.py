@@ -151,21 +151,21 @@ async def _accept(
     if incoming.begins and writer.room.is_resident:
         # Another process has brought the room in meanwhile: this is one join more.
         incoming = replace(incoming, begins=False)
-    guard = writer.head.guard
-    judged = await _judge(db, live, writer, incoming, known)
-    event = judged.event
-    if event.rejected is None and not event.soft_failed:
-        try:
-            step = await _step(live, writer, judged, incoming)
-            _check_unmoved(writer, guard)
-        except BaseException:
-            _discard(live, (event,))
-            raise
-        return Outcome.ACCEPTED, event, step
-    # What it rests on may be on its way only; it must not outlast it.
-    await writer.settled()
-    _check_unmoved(writer, guard)
+    judged: _Judged | None = None
+    try:
+        with writer.unmoved():
+            judged = await _judge(db, live, writer, incoming, known)
+            if judged.event.rejected is None and not judged.event.soft_failed:
+                step = await _step(live, writer, judged, incoming)
+                return Outcome.ACCEPTED, judged.event, step
+            # What it rests on may be on its way only; it must not outlast it.
+            await writer.settled()
+    except BaseException:
+        if judged is not None:
+            _discard(live, (judged.event,))
+        raise
     await _store_aside(db, live, judged)
+    event = judged.event
     log.info(
         "event not accepted",
         event_id=pdu.event_id,
@@ -175,12 +175,6 @@ async def _accept(
     )
     outcome = Outcome.SOFT_FAILED if event.rejected is None else Outcome.REJECTED
     return outcome, event, None
-
-
-def _check_unmoved(writer: RoomWriter, guard: int) -> None:
-    """Raise Conflict when the room moved, or what it was built on failed."""
-    if writer.head.guard != guard:
-        raise Conflict
 
 
 def _is_unjudged(event: StoredEvent) -> bool:

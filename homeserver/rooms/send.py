@@ -50,11 +50,12 @@ async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> Ev
         # Not while the room is held: others write to it meanwhile.
         await ctx.live.states.keys.intern(((new.type, new.state_key),))
     async with ctx.live.writers.hold(room) as writer:
-        builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
-        same = await _unchanged(builder, new)
-        if same is not None:
-            return same.event_id
-        event = await builder.add(new)
+        with writer.unmoved():
+            builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
+            same = await _unchanged(builder, new)
+            if same is not None:
+                return same.event_id
+            event = await builder.add(new)
         step = builder.submit(is_alone=is_alone)
     await step.future
     return event.event_id
