@@ -157,9 +157,10 @@ async def _read_recent(
     return recent
 
 
-async def read_pulses(tx: Tx, nids: Sequence[int]) -> dict[int, Pulse]:
-    """When those rooms moved last. Typing is not known after a start: never.
+async def read_pulses(tx: Tx, nids: Sequence[int], position: int) -> dict[int, Pulse]:
+    """When those rooms moved last, as of the snapshot's position.
 
+    Typing keeps no position: where somebody types it moved just now, elsewhere never.
     `devices` errs to the late side: it would take a look at every member.
     """
     rows = await tx.fetch(
@@ -167,7 +168,8 @@ async def read_pulses(tx: Tx, nids: Sequence[int]) -> dict[int, Pulse]:
         SELECT r.room_nid, r.last_position,
                (SELECT max(position) FROM receipts WHERE room_nid = r.room_nid),
                (SELECT max(position) FROM memberships WHERE room_nid = r.room_nid),
-               (SELECT max(position) FROM device_lists)
+               (SELECT max(position) FROM device_lists),
+               EXISTS (SELECT FROM typing WHERE room_nid = r.room_nid)
           FROM rooms r WHERE r.room_nid = ANY($1)
         """,
         nids,
@@ -178,8 +180,9 @@ async def read_pulses(tx: Tx, nids: Sequence[int]) -> dict[int, Pulse]:
             receipts=receipts or 0,
             members=members or 0,
             devices=devices or 0,
+            typing=position if types else 0,
         )
-        for nid, events, receipts, members, devices in rows
+        for nid, events, receipts, members, devices, types in rows
     }
 
 

@@ -404,7 +404,7 @@ class View:
                 found[nid] = pulse
         if missing:
             loaded, position = await self._load(
-                lambda tx, _: loading.read_pulses(tx, missing)
+                lambda tx, position: loading.read_pulses(tx, missing, position)
             )
             for item in self._log:
                 if _last_of(item) > position:

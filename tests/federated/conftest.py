@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
+from tests.support.peer import Peer
 from tests.support.sites import Site, World
 from tests.support.sites import world as a_world
 
@@ -46,3 +47,8 @@ async def bob(b: Site) -> Client:
 @pytest.fixture
 async def carol(c: Site) -> Client:
     return await c.person("carol")
+
+
+@pytest.fixture
+async def peer(world: World) -> Peer:
+    return await world.peer()
