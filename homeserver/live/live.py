@@ -122,8 +122,9 @@ class Live:
         # One at a time in each process, or those who wait could use up the pool.
         async with self._being_alone, self._db.transaction() as tx:
             await tx.execute("SELECT pg_advisory_xact_lock($1)", room.nid)
-            await self.follower.pull()
-            yield
+            with self.writers.alone(room):
+                await self.follower.pull()
+                yield
 
     # ── Rooms ────────────────────────────────────────────────────────────────────
 

@@ -31,6 +31,7 @@ class RoomWriter:
         self._pending: list[Step] = []
         self.lock = asyncio.Lock()
         self.waiting = 0
+        self.alone = 0  # retries for which the other processes wait now
 
     @property
     def head(self) -> Head:
@@ -52,6 +53,11 @@ class RoomWriter:
                 return membership if membership in PRESENT else None
         member = self.room.members.get(user_id)
         return member.membership if member else None
+
+    async def quieten(self) -> None:
+        """Wait for what was submitted while other processes might still be faster."""
+        while any(not step.is_alone for step in self._pending):
+            await asyncio.wait((self._pending[-1].future,))
 
     @contextlib.contextmanager
     def unmoved(self) -> Iterator[None]:
@@ -85,6 +91,7 @@ class RoomWriter:
 
     def submit(self, step: Step) -> None:
         """Hand a step to the committer; the next one builds on it."""
+        step.is_alone = step.is_alone or self.alone > 0
         self._committer.submit(step)
         self._pending.append(step)
         step.future.add_done_callback(lambda _: self._settled(step))
@@ -121,11 +128,7 @@ class Writers:
 
         Raises: Overloaded when too many wait for this room already.
         """
-        writer = self._writers.get(room.nid)
-        if writer is None:
-            writer = self._writers[room.nid] = RoomWriter(
-                room, self._committer, self._events
-            )
+        writer = self._writer_of(room)
         if writer.room is not room:  # the view was loaded anew
             writer.reload(room)
         if writer.waiting >= _MAX_WAITING:
@@ -133,6 +136,25 @@ class Writers:
         writer.waiting += 1
         try:
             async with writer.lock:
+                if writer.alone:
+                    await writer.quieten()
                 yield writer
         finally:
             writer.waiting -= 1
+
+    @contextlib.contextmanager
+    def alone(self, room: Room) -> Iterator[None]:
+        """Note that the other processes wait until this one has written to the room."""
+        writer = self._writer_of(room)
+        writer.alone += 1
+        try:
+            yield
+        finally:
+            writer.alone -= 1
+
+    def _writer_of(self, room: Room) -> RoomWriter:
+        writer = self._writers.get(room.nid)
+        if writer is None:
+            writer = RoomWriter(room, self._committer, self._events)
+            self._writers[room.nid] = writer
+        return writer
