@@ -29,7 +29,7 @@ from federation.wire import calls, calls_rooms
 from federation.wire.client import WireClient
 from federation.wire.options import WireOptions
 from homeserver.demo.certificates import CertificateAuthority
-from tests.support.homeserver import HOST, free_port
+from tests.support.homeserver import HOST
 
 Json = dict[str, Any]
 # What a scripted endpoint does: from the request to a status and a body.
@@ -46,8 +46,8 @@ class Peer:
     """
 
     def __init__(self, authority: CertificateAuthority, directory: Path) -> None:
-        self.port = free_port()
-        self.name = ServerName(f"localhost:{self.port}")
+        self.port = 0  # the first start finds a free one, which it keeps
+        self.name = ServerName("localhost")
         self.key = SigningKey.generate("peer")
         self.answers: dict[str, Script] = {}
         self.received: list[Json] = []
@@ -63,6 +63,13 @@ class Peer:
         self.wire: WireClient
 
     async def start(self) -> None:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, HOST, self.port, ssl_context=self._tls).start()
+        self.port = self._runner.addresses[0][1]
+        self.name = ServerName(f"localhost:{self.port}")
         self.wire = WireClient(
             self.name,
             self.key,
@@ -71,11 +78,6 @@ class Peer:
                 allow_addresses=(ipaddress.ip_network("127.0.0.0/8"),),
             ),
         )
-        app = web.Application(client_max_size=2**26)
-        app.router.add_route("*", "/{path:.*}", self._serve)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self.port, ssl_context=self._tls).start()
 
     async def stop(self) -> None:
         await self.wire.close()

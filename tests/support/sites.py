@@ -16,7 +16,7 @@ from federation.wire.errors import NotReachable
 from homeserver.demo.certificates import CertificateAuthority
 from tests.support.app import Running, configuration, running
 from tests.support.client import Client
-from tests.support.homeserver import HOST, free_port
+from tests.support.homeserver import HOST
 from tests.support.peer import Peer
 
 NewDsn = Callable[[], Awaitable[str]]
@@ -25,8 +25,8 @@ NewDsn = Callable[[], Awaitable[str]]
 class Balancer:
     """Passes TCP connections on to one port after another."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.port = 0  # the first start finds a free one, which it keeps
         self.targets: list[int] = []
         self._turn = itertools.count()
         self._server: asyncio.Server | None = None
@@ -34,6 +34,11 @@ class Balancer:
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, HOST, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
 
     async def stop(self) -> None:
         """Refuse connections from now on, and cut those that are open."""
@@ -46,6 +51,9 @@ class Balancer:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if not self.targets:
+            writer.close()
+            return
         target = self.targets[next(self._turn) % len(self.targets)]
         try:
             there, back = await asyncio.open_connection(HOST, target)
@@ -90,7 +98,8 @@ class Site:
             self._obey(process)
             self.processes.append(process)
         self.balancer.targets = [p.server.addresses[1].port for p in self.processes]
-        await self.balancer.start()
+        if not self.balancer.is_open:
+            await self.balancer.start()
 
     def _obey(self, process: Running) -> None:
         """Let `unreachable` decide whom this process can reach."""
@@ -167,12 +176,13 @@ class World:
 
     async def site(self, processes: int = 2, **changes: Any) -> Site:
         """One more server."""
-        port = free_port()
+        balancer = Balancer()
+        await balancer.start()
         directory = self.directory / f"site{len(self.sites)}"
         directory.mkdir()
         certificate, key = self.authority.issue(directory, "localhost", HOST)
         ca_file = self.authority.write_ca(directory / "ca.pem")
-        name = f"localhost:{port}"
+        name = f"localhost:{balancer.port}"
         config = configuration(
             directory,
             server_name=name,
@@ -192,7 +202,7 @@ class World:
             },
             **changes,
         )
-        site = Site(name, await self.new_dsn(), config, Balancer(port))
+        site = Site(name, await self.new_dsn(), config, balancer)
         await site.start(processes)
         self.sites.append(site)
         return site
