@@ -377,6 +377,30 @@ async def test_the_state_at_an_event_is_that_before_it(
     assert refused.value.status == 404
 
 
+async def test_the_event_closest_to_a_time(
+    site: Site, peer: Peer, alice: Client
+) -> None:
+    room, sent = await _talk(site, peer, alice)
+    event = await site.ctx.live.events.by_id(sent[0])
+    ts = event.pdu.origin_server_ts
+    for direction, at in (("f", ts - 1), ("b", ts + 10**9), ("b", ts)):
+        found = await calls.get_event_by_timestamp(
+            peer.wire,
+            ServerName(site.name),
+            room.room_id,
+            at,
+            direction,  # type: ignore[arg-type]
+        )
+        there = await site.ctx.live.events.by_id(found.event_id)
+        assert there.pdu.origin_server_ts == found.origin_server_ts
+        assert (found.origin_server_ts >= at) == (direction == "f" or at == ts)
+    with pytest.raises(RemoteError) as refused:
+        await calls.get_event_by_timestamp(
+            peer.wire, ServerName(site.name), room.room_id, 0, "b"
+        )
+    assert refused.value.status == 404
+
+
 async def test_a_redacted_event_is_given_redacted(
     site: Site, peer: Peer, alice: Client
 ) -> None:

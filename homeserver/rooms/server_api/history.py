@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from federation import bodies
-from federation.bodies import RoomStateIds, Transaction
+from federation.bodies import EventAtTime, RoomStateIds, Transaction
 from federation.errors import Malformed
 from federation.ids import EventId, parse_event_id
 from homeserver import errors
@@ -22,6 +22,7 @@ from homeserver.http.requests import FederationRequest
 from homeserver.http.routes import route
 from homeserver.live.room import Room
 from homeserver.rooms import acl
+from homeserver.rooms.history import read_near_time
 from homeserver.rooms.server_api.admission import room_of_member
 from homeserver.rooms.server_visibility import shown_to
 from homeserver.rooms.written import event_ids_of, written_events
@@ -29,6 +30,7 @@ from homeserver.rooms.written import event_ids_of, written_events
 _V1: Final = "/_matrix/federation/v1"
 MAX_BACKFILL: Final = 100
 MAX_MISSING: Final = 50
+MAX_TS: Final = 2**53 - 1
 _MAX_STARTS: Final = 50
 _BATCH: Final = 50
 
@@ -84,6 +86,35 @@ async def _event(ctx: Context, room: Room, event_id: EventId) -> StoredEvent:
     if event is None or event.room_nid != room.nid:
         raise errors.not_found("There is no such event in the room.")
     return event
+
+
+@route(
+    "GET",
+    f"{_V1}/timestamp_to_event/{{roomId}}",
+    auth=by_server,
+    limit=federation,
+    since="1.6",
+)
+async def get_event_by_timestamp(ctx: Context, request: FederationRequest) -> Answer:
+    """The event closest to a time, in one direction from it.
+
+    Raises: M_FORBIDDEN, M_NOT_FOUND when there is none.
+
+    Spec: server-server-api#get_matrixfederationv1timestamp_to_eventroomid
+    """
+    room = await room_of_member(ctx, request)
+    request.query_required("ts")
+    request.query_required("dir")
+    ts = request.query_int("ts", 0, at_most=MAX_TS)
+    backwards = request.query_choice("dir", "f", "b") == "b"
+    async with ctx.db.read() as tx:
+        nids = await read_near_time(
+            tx, room.nid, ts, backwards=backwards, limit=1, skip=0
+        )
+    event = await ctx.live.events.by_nid(nids[0]) if nids else None
+    if event is None:
+        raise errors.not_found("There is no event in that direction.")
+    return EventAtTime(event.event_id, event.pdu.origin_server_ts).json
 
 
 # ── States ───────────────────────────────────────────────────────────────────────────
