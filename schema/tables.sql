@@ -1,5 +1,5 @@
 -- The whole schema of Hearth. Fresh databases get this file; older ones the numbered
--- steps beside it; tests/upgrade keeps both the same.
+-- steps beside it; a test keeps both the same.
 --
 -- Conventions: every text column is COLLATE "C", so the database's locale never
 -- matters. `*_nid` are interned numbers of rooms, events, state keys and state nodes.

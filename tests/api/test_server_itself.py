@@ -10,7 +10,7 @@ V3 = "/_matrix/client/v3"
 async def test_versions_are_told_to_everybody(hearth: Running) -> None:
     told = await hearth.nobody.get("/_matrix/client/versions")
     assert {"v1.1", "v1.10"} <= set(told["versions"])
-    assert told["unstable_features"] == {}
+    assert told["unstable_features"] == {"org.matrix.simplified_msc3575": True}
     alice = await hearth.registers()
     assert await alice.get("/_matrix/client/versions") == told
     status, _ = await hearth.client("bad").answer("GET", "/_matrix/client/versions")

@@ -43,6 +43,8 @@ class Sender:
             )
             self.sent.append(message)
             await self.sends_at_last(message)
+            # No more between two looks of the reader than fit into one answer.
+            await asyncio.sleep(0.005)
 
     async def sends_at_last(self, message: Sent) -> None:
         loop = asyncio.get_running_loop()

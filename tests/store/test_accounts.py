@@ -1,6 +1,7 @@
 """Queries on accounts that repeat, replace or must not collide."""
 
 import hashlib
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -136,13 +137,16 @@ async def test_a_token_of_a_deactivated_user_says_so(people: Database) -> None:
 async def test_only_later_sights_of_a_device_are_noted(people: Database) -> None:
     async with people.transaction() as tx:
         await tokens.open_sessions(tx, [session("ONE", "a")])
-        for at_ms, ip in [(2000, "192.0.2.2"), (1000, "192.0.2.1")]:
+        # The log-in itself is a sight: these come after it.
+        later = int(time.time() * 1000) + 60_000
+        sights = [(later + 2000, "192.0.2.2"), (later + 1000, "192.0.2.1")]
+        for at_ms, ip in sights:
             one = Seen(ALICE, DeviceId("ONE"), at_ms, ip)
             gone = Seen(ALICE, DeviceId("GONE"), at_ms, ip)
             await devices.note_seen(tx, [one, gone])
         device = await devices.device(tx, ALICE, DeviceId("ONE"))
         assert device is not None
-        assert (device.last_seen_ms, device.last_seen_ip) == (2000, "192.0.2.2")
+        assert (device.last_seen_ms, device.last_seen_ip) == sights[0]
 
 
 async def test_of_one_type_the_last_account_data_wins(people: Database) -> None:
