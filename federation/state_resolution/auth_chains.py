@@ -64,6 +64,10 @@ def auth_difference(
 ) -> Steps[N, Linked[N], frozenset[N]]:
     """Every event that is in the auth chain of some of the states but not of all.
 
+    COMPAT(Synapse): by the letter an event is not in its own auth chain. Servers count
+    it in, as a recorded room of version 12 shows: what is part of every state is not in
+    the difference, though it be in the chain of one alone.
+
     What all states have in common can be given apart, as `shared`: the answer is the
     same, and little of it need be looked at.
 
@@ -191,16 +195,16 @@ class _Reach(Generic[N]):
         return bits == self._all
 
     def partial(self) -> frozenset[N]:
-        """The events that exist and are in the chains of some states, not of all."""
+        """The events that exist and are in or below some states, not all."""
         return frozenset(
             event
-            for event, bits in self._bits.items()
-            if bits != self._all and self._links.get(event) is not None
+            for event in self._bits.keys() | self._origin.keys()
+            if not self.everywhere(event) and self._links.get(event) is not None
         )
 
 
 class _Strike(Generic[N]):
-    """Finds out which of some events lie below others."""
+    """Finds out which of some events are among others, or lie below them."""
 
     def __init__(
         self,
@@ -215,13 +219,14 @@ class _Strike(Generic[N]):
         self.found: set[N] = set()
 
     def below(self, tops: Iterable[N]) -> Steps[N, Linked[N], None]:
-        """Look below these, in their order, until every candidate is found."""
+        """Look at these and below, in their order, until every candidate is found."""
         source = iter(tops)
         batch = _FIRST_BATCH
         while self._left:
             level = list(itertools.islice(source, batch))
             batch = min(batch * 4, _LARGEST_BATCH)
-            if not level:
+            self._strike(level)
+            if not level or not self._left:
                 return
             floor = self._floor()
             while level and self._left:
@@ -229,6 +234,11 @@ class _Strike(Generic[N]):
                 level = [
                     cited for event in level for cited in self._cited(event, floor)
                 ]
+
+    def _strike(self, events: Iterable[N]) -> None:
+        met = self._left.intersection(events)
+        self._left -= met
+        self.found |= met
 
     def _floor(self) -> float:
         """No event of this rank or a lower one can be above a candidate."""
@@ -242,9 +252,7 @@ class _Strike(Generic[N]):
             if cited in self._seen:
                 continue
             self._seen.add(cited)
-            if cited in self._left:
-                self._left.discard(cited)
-                self.found.add(cited)
+            self._strike((cited,))
             if not self._is_fruitless(cited):
                 yield cited
 

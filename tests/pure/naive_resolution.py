@@ -59,7 +59,8 @@ class Naive:
                 conflicted |= values - {None}
         chains = [
             set().union(
-                *(auth_chain(events[one].pdu, events) for one in state.values())
+                # An event of the state counts as part of its chain.
+                *(auth_chain(events[one].pdu, events) | {one} for one in state.values())
             )
             for state in states
         ]

@@ -3,7 +3,6 @@
 Spec: client-server-api#third-party-invites
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +10,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from federation import x_matrix
+from federation import canonical_json, x_matrix
 from federation.canonical_json import JsonObject
 from federation.ids import KeyId, ServerName
 from federation.signatures import (
@@ -95,20 +94,21 @@ class IdentityServer:
         where = path(room).replace(
             "/_matrix/client/v3/", "/_matrix/federation/v1/exchange_third_party_invite/"
         )
-        request = x_matrix.signed_object(
+        sent = canonical_json.encode(body)
+        header = x_matrix.sign(
             "PUT",
             where,
             ServerName(self.host.name),
             ServerName(self.inviting.name),
-            body,
-        )
-        header = x_matrix.sign(request, self.host_key).header
+            sent,
+            self.host_key,
+        ).header
         # The plain listener serves federation too, which spares us TLS here.
         async with (
             aiohttp.ClientSession() as http,
             http.put(
                 URL(self.inviting.base_url + where, encoded=True),
-                data=json.dumps(body),
+                data=sent,
                 headers={"Authorization": header, "Content-Type": "application/json"},
             ) as reply,
         ):
