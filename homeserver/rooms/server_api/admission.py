@@ -1,12 +1,16 @@
 """Whether a server may ask about a room, or hand an event in."""
 
+from dataclasses import dataclass
+
 from federation.canonical_json import JsonObject
 from federation.errors import BadSignature, ProtocolError
-from federation.ids import EventId, RoomId, server_of
+from federation.ids import EventId, RoomId, ServerName, server_of
 from federation.pdu import Pdu, parse_pdu
 from federation.room_versions import RoomVersion
 from homeserver import errors
 from homeserver.context import Context
+from homeserver.db.pool import Tx
+from homeserver.events.stored import StoredEvent
 from homeserver.http.requests import FederationRequest
 from homeserver.live.room import Room
 from homeserver.rooms import acl
@@ -24,19 +28,66 @@ async def admitted_room(ctx: Context, request: FederationRequest) -> Room:
     return room
 
 
-async def room_of_member(ctx: Context, request: FederationRequest) -> Room:
-    """A room that the asking server is in, and that we are in or have been in.
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A server that may ask about a room, and how far.
 
-    Who has left still has to answer for what it said before.
+    `upto` is None for a server that is in the room. One that has left may ask about
+    what there was until then, or it could not even check the event that sent it away.
+    """
+
+    room: Room
+    server: ServerName
+    upto: int | None = None
+
+    def may_ask_about(self, event: StoredEvent) -> bool:
+        """Whether the event was there while the server was."""
+        if event.room_nid != self.room.nid:
+            return False
+        return self.upto is None or event.pdu.depth <= self.upto
+
+
+async def admitted_asker(ctx: Context, request: FederationRequest) -> Asker:
+    """Who asks about a room of ours, present or past.
+
+    Who has left a room still has to answer for what it said there.
 
     Raises: M_NOT_FOUND, M_FORBIDDEN.
     """
     room = await _room(ctx, request)
-    if request.origin not in room.servers:
-        await ctx.live.follower.pull()
-    if request.origin not in room.servers:
+    asker = await find_asker(ctx, room, request.origin)
+    if asker is None:
         raise errors.forbidden("Your server is not in this room.")
-    return room
+    return asker
+
+
+async def find_asker(ctx: Context, room: Room, server: ServerName) -> Asker | None:
+    """What a server may ask about the room; None: it never was there."""
+    if server not in room.servers:
+        await ctx.live.follower.pull()  # another process may be a moment ahead
+    if server in room.servers:
+        return Asker(room, server)
+    async with ctx.db.read() as tx:
+        upto = await _departure(tx, room.nid, server)
+    return None if upto is None else Asker(room, server, upto)
+
+
+async def _departure(tx: Tx, room_nid: int, server: ServerName) -> int | None:
+    """The depth at which the last user of a server left the room, if any was in it."""
+    depth: int | None = await tx.fetchval(
+        """
+        SELECT max(e.depth)
+          FROM room_servers s
+          JOIN memberships m ON m.room_nid = s.room_nid
+           AND substr(m.user_id, strpos(m.user_id, ':') + 1) = s.server_name
+          JOIN events e ON e.event_nid = m.event_nid
+         WHERE s.room_nid = $1 AND s.server_name = $2
+           AND m.membership IN ('leave', 'ban')
+        """,
+        room_nid,
+        server,
+    )
+    return depth
 
 
 async def _room(ctx: Context, request: FederationRequest) -> Room:

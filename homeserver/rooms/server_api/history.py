@@ -23,7 +23,7 @@ from homeserver.http.routes import route
 from homeserver.live.room import Room
 from homeserver.rooms import acl
 from homeserver.rooms.history import read_near_time
-from homeserver.rooms.server_api.admission import room_of_member
+from homeserver.rooms.server_api.admission import Asker, admitted_asker, find_asker
 from homeserver.rooms.server_visibility import shown_to
 from homeserver.rooms.written import event_ids_of, written_events
 
@@ -46,14 +46,12 @@ async def get_event(ctx: Context, request: FederationRequest) -> Answer:
     """
     event = await ctx.live.events.by_id(request.path(EventId, "eventId"))
     room = None if event is None else await ctx.live.view.room(event.room_nid)
-    if (
-        event is None
-        or room is None
-        or request.origin not in room.servers
-        or not await acl.is_allowed(ctx.live, room, request.origin)
-    ):
+    asker = None
+    if room is not None and await acl.is_allowed(ctx.live, room, request.origin):
+        asker = await find_asker(ctx, room, request.origin)
+    if event is None or asker is None or not asker.may_ask_about(event):
         raise errors.not_found("Your server may see no such event.")
-    shown = await shown_to(ctx, room, request.origin, (event,))
+    shown = await shown_to(ctx, asker.room, request.origin, (event,))
     return Transaction(ctx.server_name, ctx.clock.ms(), tuple(shown)).json
 
 
@@ -65,10 +63,10 @@ async def get_event_auth(ctx: Context, request: FederationRequest) -> Answer:
 
     Spec: server-server-api#get_matrixfederationv1event_authroomideventid
     """
-    room = await room_of_member(ctx, request)
-    event = await _event(ctx, room, request.path(EventId, "eventId"))
+    asker = await admitted_asker(ctx, request)
+    event = await _event(ctx, asker, request.path(EventId, "eventId"))
     chain = await ctx.live.events.auth_chain((event.nid,))
-    return Stream(_auth_chain(ctx, room, sorted(chain)))
+    return Stream(_auth_chain(ctx, asker.room, sorted(chain)))
 
 
 async def _auth_chain(
@@ -80,10 +78,10 @@ async def _auth_chain(
     yield b"]}"
 
 
-async def _event(ctx: Context, room: Room, event_id: EventId) -> StoredEvent:
+async def _event(ctx: Context, asker: Asker, event_id: EventId) -> StoredEvent:
     """An event of the room. Raises: M_NOT_FOUND."""
     event = await ctx.live.events.by_id(event_id)
-    if event is None or event.room_nid != room.nid:
+    if event is None or not asker.may_ask_about(event):
         raise errors.not_found("There is no such event in the room.")
     return event
 
@@ -102,17 +100,17 @@ async def get_event_by_timestamp(ctx: Context, request: FederationRequest) -> An
 
     Spec: server-server-api#get_matrixfederationv1timestamp_to_eventroomid
     """
-    room = await room_of_member(ctx, request)
+    asker = await admitted_asker(ctx, request)
     request.query_required("ts")
     request.query_required("dir")
     ts = request.query_int("ts", 0, at_most=MAX_TS)
     backwards = request.query_choice("dir", "f", "b") == "b"
     async with ctx.db.read() as tx:
         nids = await read_near_time(
-            tx, room.nid, ts, backwards=backwards, limit=1, skip=0
+            tx, asker.room.nid, ts, backwards=backwards, limit=1, skip=0
         )
     event = await ctx.live.events.by_nid(nids[0]) if nids else None
-    if event is None:
+    if event is None or not asker.may_ask_about(event):
         raise errors.not_found("There is no event in that direction.")
     return EventAtTime(event.event_id, event.pdu.origin_server_ts).json
 
@@ -159,12 +157,12 @@ async def _state_before(
     ctx: Context, request: FederationRequest
 ) -> tuple[Room, list[int], list[int]]:
     """The numbers of the state's events, and of those of its auth chain."""
-    room = await room_of_member(ctx, request)
-    event = await _event(ctx, room, _id_of(request.query_required("event_id")))
+    asker = await admitted_asker(ctx, request)
+    event = await _event(ctx, asker, _id_of(request.query_required("event_id")))
     if event.state_before is None:
         raise errors.not_found("This server does not know the state at that event.")
     nids = await ctx.live.states.event_nids(event.state_before)
-    return room, nids, sorted(await ctx.live.events.auth_chain(nids))
+    return asker.room, nids, sorted(await ctx.live.events.auth_chain(nids))
 
 
 def _id_of(text: str) -> EventId:
@@ -183,16 +181,16 @@ async def backfill_room(ctx: Context, request: FederationRequest) -> Answer:
 
     Spec: server-server-api#get_matrixfederationv1backfillroomid
     """
-    room = await room_of_member(ctx, request)
+    asker = await admitted_asker(ctx, request)
     limit = request.query_int("limit", MAX_BACKFILL, minimum=1, at_most=MAX_BACKFILL)
     starts = [_id_of(text) for text in request.query_list("v")[:_MAX_STARTS]]
     if not starts:
         raise errors.missing_param("The query parameter 'v' is required.")
     found = await ctx.live.events.by_ids(starts)
     events = await _walk_back(
-        ctx, [e for e in found.values() if e.room_nid == room.nid], limit
+        ctx, [e for e in found.values() if asker.may_ask_about(e)], limit
     )
-    shown = await shown_to(ctx, room, request.origin, events)
+    shown = await shown_to(ctx, asker.room, request.origin, events)
     return Transaction(ctx.server_name, ctx.clock.ms(), tuple(shown)).json
 
 
@@ -229,7 +227,7 @@ async def get_missing_previous_events(
 
     Spec: server-server-api#post_matrixfederationv1get_missing_eventsroomid
     """
-    room = await room_of_member(ctx, request)
+    asker = await admitted_asker(ctx, request)
     try:
         query = bodies.parse_missing_events_query(request.json_object())
     except Malformed as error:
@@ -238,7 +236,7 @@ async def get_missing_previous_events(
     had = set((await ctx.live.events.nids_of(query.earliest_events)).values())
     latest = await ctx.live.events.by_ids(query.latest_events)
     seen = had | {event.nid for event in latest.values()}
-    level = [event for event in latest.values() if event.room_nid == room.nid]
+    level = [event for event in latest.values() if asker.may_ask_about(event)]
     events: list[StoredEvent] = []
     while level and len(events) < limit:
         before = {nid for event in level for nid in event.prev_nids} - seen
@@ -250,5 +248,5 @@ async def get_missing_previous_events(
         )[: limit - len(events)]
         events += [event for event in level if event.rejected is None]
     events.sort(key=lambda event: event.pdu.depth)
-    shown = await shown_to(ctx, room, request.origin, events)
+    shown = await shown_to(ctx, asker.room, request.origin, events)
     return {"events": list(shown)}
