@@ -15,7 +15,6 @@ from homeserver.http.replies import Answer, Stream
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live.live import Live
-from homeserver.live.room import User
 from homeserver.rooms.timeline import Point, parse_point
 from homeserver.sync import v2
 from homeserver.sync.lazy import LazyMembers
@@ -61,17 +60,17 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
         raise errors.invalid_param("since: this token is not one of this server's.")
     if full_state:
         timeout_ms = 0
-    return await _news(sources, wanted, user, timeout_ms / 1000)
+    return await _news(sources, wanted, timeout_ms / 1000)
 
 
-async def _news(
-    sources: Sources, request: SyncRequest, user: User, timeout_s: float
-) -> JsonObject:
+async def _news(sources: Sources, request: SyncRequest, timeout_s: float) -> JsonObject:
     """What moved, waiting for it when nothing has yet."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     live = sources.live
     while True:
+        # Anew each time: the view may have been loaded anew meanwhile.
+        user = await live.user(request.viewer.user_id)
         upto = live.position
         answer = await v2.incremental(sources, request, user, upto)
         remaining = deadline - loop.time()
