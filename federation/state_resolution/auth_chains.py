@@ -94,12 +94,12 @@ def _difference(
     shared: Iterable[N],
     settled: frozenset[N],
 ) -> Steps[N, Linked[N], frozenset[N]]:
-    """The difference; members of `settled` are not looked for below `shared`.
+    """The difference; whether members of `settled` are in it is not always found out.
 
     What the shared events reach is in the chain of every state. So the difference is
     that of what each state has beside them, less what they reach.
     """
-    reach = _Reach(links, states)
+    reach = _Reach(links, states, settled)
     yield from reach.spread()
     partial = reach.partial()
     struck = _Strike(links, reach.everywhere, partial - settled)
@@ -121,9 +121,13 @@ class _Reach(Generic[N]):
     """
 
     def __init__(
-        self, links: Answers[N, Linked[N]], states: Sequence[Collection[N]]
+        self,
+        links: Answers[N, Linked[N]],
+        states: Sequence[Collection[N]],
+        settled: frozenset[N],
     ) -> None:
         self._links = links
+        self._settled = settled  # how far these are reached decides nothing
         self._all = (1 << len(states)) - 1
         self._bits: dict[N, int] = {}  # the states whose auth chain holds the event
         self._origin: dict[N, int] = {}  # the states that hold the event itself
@@ -158,13 +162,13 @@ class _Reach(Generic[N]):
             self._needy.discard(event)
         else:
             self._needy.add(event)
-        if self._bits.get(event, self._all) != self._all:
+        if not self.everywhere(event) and event not in self._settled:
             place = _rank_or(_LOWEST, link), next(self._ticket), event
             heapq.heappush(self._lacking, place)
 
     def _next(self) -> list[N]:
         """The events whose turn it is: all of the highest rank, or none any more."""
-        while self._lacking and self._bits[self._lacking[0][2]] == self._all:
+        while self._lacking and self.everywhere(self._lacking[0][2]):
             heapq.heappop(self._lacking)
         lowest = self._lacking[0][0] if self._lacking else _HIGHEST
         if not self._turns or (not self._needy and -self._turns[0][0] <= lowest):

@@ -94,6 +94,7 @@ STATES = st.lists(st.sets(st.integers(0, 15), max_size=5), max_size=4)
 
 @given(graphs(), STATES)
 @example({1: Link((0,)), 0: Link(())}, [{1}, set()])
+@example({0: Link(()), 1: Link((0,)), 2: Link((1,))}, [{2}, {0, 2}])
 def test_the_auth_difference_is_the_defined_one(graph, states):
     assert run(auth_difference(states), graph) == naive_difference(graph, states)
 
