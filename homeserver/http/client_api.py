@@ -1,34 +1,14 @@
 """Endpoints about the server as such, for clients: versions, capabilities, where."""
 
-from typing import Final
-
 from federation.room_versions import ROOM_VERSIONS
 from homeserver import errors
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody, optional_access_token
+from homeserver.http.features import FEATURES, VERSIONS
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
 from homeserver.http.well_known import client_discovery
-
-# What clients may take for granted; modules that are not built answer M_UNRECOGNIZED.
-# v1.11 is not said before there is authenticated media, which it makes clients use.
-VERSIONS: Final = (
-    "r0.6.1",
-    "v1.1",
-    "v1.2",
-    "v1.3",
-    "v1.4",
-    "v1.5",
-    "v1.6",
-    "v1.7",
-    "v1.8",
-    "v1.9",
-    "v1.10",
-)
-UNSTABLE_FEATURES: Final = {
-    "org.matrix.simplified_msc3575": True,  # sliding sync, MSC4186
-}
 
 
 @route("GET", "/_matrix/client/versions", auth=optional_access_token)
@@ -37,7 +17,10 @@ async def get_versions(_ctx: Context, _request: ClientRequest) -> Answer:
 
     Spec: client-server-api#get_matrixclientversions
     """
-    return {"versions": list(VERSIONS), "unstable_features": {**UNSTABLE_FEATURES}}
+    return {
+        "versions": list(VERSIONS),
+        "unstable_features": {each.flag: True for each in FEATURES},
+    }
 
 
 @route("GET", "/_matrix/client/v3/capabilities", auth=by_access_token)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from homeserver.context import Context
 from homeserver.http.auth import Auth, RequestType, Who
+from homeserver.http.features import FLAGS
 from homeserver.http.limits import Limit
 from homeserver.http.replies import Answer
 from homeserver.http.trie import Trie, parameters_of
@@ -42,6 +43,8 @@ class Route:
     limit: Limit | None
     # The version of the specification that added it; None: older than v1.1.
     since: str | None
+    # The flag in `/versions` that clients look at before they use it (features.py).
+    flag: str | None
     # Other spellings of the path; parameters that they lack read as "".
     aliases: tuple[str, ...]
     max_body: int
@@ -78,13 +81,14 @@ def apis_of(path: str) -> frozenset[str]:
     return frozenset({CLIENT})
 
 
-def route(
+def route(  # noqa: PLR0913 - a line of the table has many columns
     method: str,
     path: str,
     *,
     auth: Auth[RequestType],
     limit: Limit | None = None,
     since: str | None = None,
+    flag: str | None = None,
     aliases: tuple[str, ...] = (),
     max_body: int = MIB,
     long_poll: bool = False,
@@ -99,6 +103,8 @@ def route(
     def mark(
         endpoint: Endpoint[RequestType, Result],
     ) -> Endpoint[RequestType, Result]:
+        if flag is not None and flag not in FLAGS:
+            raise ValueError(f"{flag} is not in the table of features")
         names = parameters_of(path)
         for alias in aliases:
             if parameters_of(alias) != names[: len(parameters_of(alias))]:
@@ -113,6 +119,7 @@ def route(
                 who=auth.who,
                 limit=limit,
                 since=since,
+                flag=flag,
                 aliases=aliases,
                 max_body=max_body,
                 long_poll=long_poll,

@@ -76,7 +76,14 @@ def _desk(ctx: Context) -> _Desk:
     return desk
 
 
-@route("POST", PATH, auth=by_access_token, long_poll=True, max_body=_MAX_BODY)
+@route(
+    "POST",
+    PATH,
+    auth=by_access_token,
+    flag="org.matrix.simplified_msc3575",
+    long_poll=True,
+    max_body=_MAX_BODY,
+)
 async def sliding_sync(ctx: Context, request: ClientRequest) -> Answer:
     """Tell what is new of the rooms that the client names.
 

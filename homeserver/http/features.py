@@ -1,0 +1,44 @@
+"""What clients may count on: the specification's versions and the flags of proposals.
+
+A flag stays here as long as clients ask for it, also when the specification has taken
+the proposal in. Routes name theirs (`route(..., flag=...)`), so that the reference page
+can say which path belongs to which proposal.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+# Modules that are not built answer M_UNRECOGNIZED.
+# v1.11 is not said before there is authenticated media, which it makes clients use.
+VERSIONS: Final = (
+    "r0.6.1",
+    "v1.1",
+    "v1.2",
+    "v1.3",
+    "v1.4",
+    "v1.5",
+    "v1.6",
+    "v1.7",
+    "v1.8",
+    "v1.9",
+    "v1.10",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A flag in `unstable_features` of `/versions`.
+
+    `since` is the version of the specification that took it in, if one did.
+    """
+
+    flag: str
+    msc: int
+    what: str
+    since: str | None = None
+
+
+FEATURES: Final = (
+    Feature("org.matrix.simplified_msc3575", 4186, "simplified sliding sync"),
+)
+FLAGS: Final = frozenset(each.flag for each in FEATURES)
