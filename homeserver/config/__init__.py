@@ -7,6 +7,7 @@ that says everything.
 
 from homeserver.config.reading import ConfigError, Problem
 from homeserver.config.sections import (
+    Calls,
     Config,
     Federation,
     Limits,
@@ -16,6 +17,7 @@ from homeserver.config.sections import (
 )
 
 __all__ = [
+    "Calls",
     "Config",
     "ConfigError",
     "Federation",

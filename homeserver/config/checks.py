@@ -62,6 +62,20 @@ def base_url(value: str) -> None:
         raise ValueError("it must look like https://matrix.example.org")
 
 
+def base_urls(values: Sequence[str]) -> None:
+    """A list of HTTP URLs to which paths can be added."""
+    for value in values:
+        not_empty(value)
+        base_url(value)
+
+
+def turn_uris(values: Sequence[str]) -> None:
+    """A list of URIs of TURN and STUN servers."""
+    for value in values:
+        if not value.startswith(("turn:", "turns:", "stun:", "stuns:")):
+            raise ValueError(f"{value!r} must begin with turn:, turns: or stun:")
+
+
 def room_version(value: str) -> None:
     """A room version that is built."""
     if room_versions.find(value) is None:

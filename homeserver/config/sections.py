@@ -119,6 +119,54 @@ class Federation(Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class Calls(Struct, frozen=True, kw_only=True):
+    """What calls of clients go over; they need it when they cannot reach each other."""
+
+    livekit_urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where clients get their tokens for a LiveKit SFU (the MatrixRTC"
+            ' authorisation service), such as ["https://rtc.example.org"], the preferred'
+            " one first. Told at /rtc/transports and in .well-known.",
+            extra={"check": checks.base_urls},
+        ),
+    ] = ()
+    turn_uris: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="TURN servers for calls of two, such as"
+            ' ["turn:turn.example.org?transport=udp"].',
+            extra={"check": checks.turn_uris},
+        ),
+    ] = ()
+    turn_shared_secret: Annotated[
+        str,
+        Meta(
+            description="The secret that the TURN servers share with this one, for"
+            " passwords that end by themselves."
+        ),
+    ] = ""
+    turn_username: Annotated[
+        str,
+        Meta(description="A fixed name for the TURN servers, when there is no secret."),
+    ] = ""
+    turn_password: Annotated[str, Meta(description="The password to it.")] = ""
+    turn_lifetime_s: Annotated[
+        int,
+        Meta(
+            ge=60, le=604_800, description="How long a client may use what it is told."
+        ),
+    ] = 86_400
+
+    def __post_init__(self) -> None:
+        """Check what concerns several keys."""
+        if bool(self.turn_username) != bool(self.turn_password):
+            missing = "turn_password" if self.turn_username else "turn_username"
+            raise ValueError(f"`{missing}` is missing: one goes with the other")
+        if self.turn_uris and not (self.turn_shared_secret or self.turn_username):
+            raise ValueError("`turn_shared_secret` is missing, or a name and password")
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """How much one user, address or server may ask."""
 
@@ -133,6 +181,23 @@ class Limits(Struct, frozen=True, kw_only=True):
             extra={"check": checks.networks},
         ),
     ] = ("127.0.0.0/8", "::1/128")
+    max_delayed_events: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="How many events a user may have scheduled for later at once;"
+            " 0: none.",
+        ),
+    ] = 100
+    max_delay_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=31_536_000,
+            description="How many seconds ahead an event may be scheduled.",
+        ),
+    ] = 604_800
 
 
 class Logging(Struct, frozen=True, kw_only=True):
@@ -205,6 +270,7 @@ class Config(Struct, frozen=True, kw_only=True):
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
     federation: Federation = Federation()
+    calls: Calls = Calls()
     limits: Limits = Limits()
     logging: Logging = Logging()
 
