@@ -16,6 +16,7 @@ from homeserver.accounts import tasks as accounts_tasks
 from homeserver.accounts.authentication import Authentication
 from homeserver.accounts.client_api import account_data, devices, filters, session
 from homeserver.bounded import LruCache
+from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
@@ -112,6 +113,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     dehydrated,
     devices_server_api,
     sliding_client_api,
+    calls_client_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.

@@ -70,10 +70,10 @@ def base_urls(values: Sequence[str]) -> None:
 
 
 def turn_uris(values: Sequence[str]) -> None:
-    """A list of URIs of TURN and STUN servers."""
+    """A list of URIs of TURN servers."""
     for value in values:
-        if not value.startswith(("turn:", "turns:", "stun:", "stuns:")):
-            raise ValueError(f"{value!r} must begin with turn:, turns: or stun:")
+        if not value.startswith(("turn:", "turns:")):
+            raise ValueError(f"{value!r} must begin with turn: or turns:")
 
 
 def room_version(value: str) -> None:

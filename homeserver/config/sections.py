@@ -125,9 +125,9 @@ class Calls(Struct, frozen=True, kw_only=True):
     livekit_urls: Annotated[
         tuple[str, ...],
         Meta(
-            description="Where clients get their tokens for a LiveKit SFU (the MatrixRTC"
-            ' authorisation service), such as ["https://rtc.example.org"], the preferred'
-            " one first. Told at /rtc/transports and in .well-known.",
+            description="Where clients get their tokens for a LiveKit SFU (the"
+            ' MatrixRTC authorisation service), such as ["https://rtc.example.org"],'
+            " the preferred one first. Told at /rtc/transports and in .well-known.",
             extra={"check": checks.base_urls},
         ),
     ] = ()
