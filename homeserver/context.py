@@ -1,13 +1,14 @@
 """What endpoints and tasks are given: the few things that a process has one of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from federation.canonical_json import JsonObject
 from federation.ids import KeyId, ServerName, UserId
 from federation.signatures import SigningKey
 from federation.wire.client import WireClient
+from homeserver import errors
 from homeserver.bounded import LruCache, Turns
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -27,6 +28,11 @@ class KnownKey:
     public: bytes
     valid_until_ms: int
     is_retired: bool = False
+
+
+async def _put_off_nothing(*_: object) -> str:
+    # Never send at once what was meant for later, such as the end of a call.
+    raise errors.unrecognized("This server schedules no events.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +59,6 @@ class Context:
     turns: Turns = field(default_factory=Turns)
     # Each is called with every server whose signed request has been checked.
     on_sign_of_life: list[Callable[[ServerName], None]] = field(default_factory=list)
+    # Schedules what a request wants to have sent later; the ID for that. It is named
+    # here as rooms stand above it: homeserver/delayed/schedule.py.
+    put_off: Callable[["Context", Any, Any, int], Awaitable[str]] = _put_off_nothing

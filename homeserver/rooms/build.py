@@ -34,6 +34,9 @@ from homeserver.live.steps import Step
 from homeserver.live.writers import RoomWriter
 
 MAX_DEPTH: Final = 2**53 - 1
+# Where an event says that it is sticky, and for how long it may be. MSC4354.
+STICKY: Final = "msc4354_sticky"
+MAX_STICKY_MS: Final = 3_600_000
 CREATE: Final = ("m.room.create", "")
 
 
@@ -42,7 +45,7 @@ class NewEvent:
     """What a client wants to say; the builder adds the rest.
 
     `content` has been through `canonical_json.check`. `txn` is the device and the
-    transaction ID that it was sent under.
+    transaction ID that it was sent under, `sticky_ms` how long it is to be sticky.
     """
 
     type: str
@@ -52,6 +55,7 @@ class NewEvent:
     redacts: str | None = None
     origin_server_ts: int | None = None
     txn: tuple[str, str] | None = None
+    sticky_ms: int | None = None
 
 
 class Builder:
@@ -160,6 +164,8 @@ class Builder:
         }
         if new.state_key is not None:
             raw["state_key"] = new.state_key
+        if new.sticky_ms is not None:
+            raw[STICKY] = {"duration_ms": new.sticky_ms}
         if new.redacts is not None:
             if version.redacts_in_content:
                 raw["content"] = {**content, "redacts": new.redacts}

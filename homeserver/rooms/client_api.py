@@ -5,10 +5,8 @@ from typing import Final
 
 from orjson import Fragment
 
-from federation import auth_rules
 from federation.canonical_json import JsonObject, JsonValue
-from federation.errors import Malformed
-from federation.ids import EventId, RoomId, UserId, parse_event_id, server_of
+from federation.ids import EventId, RoomId, UserId
 from homeserver import errors
 from homeserver.context import Context
 from homeserver.events.client_format import Sight, Viewer, render
@@ -20,19 +18,15 @@ from homeserver.http.replies import Answer, Reply
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live import loading
-from homeserver.live.room import Room
-from homeserver.rooms import membership
 from homeserver.rooms.access import access
-from homeserver.rooms.aliases import check_canonical_alias
-from homeserver.rooms.build import NewEvent
+from homeserver.rooms.build import MAX_STICKY_MS
 from homeserver.rooms.members import Members, members_at, read_members
-from homeserver.rooms.restricted import CREATE, POWER_LEVELS, state_pdus
-from homeserver.rooms.send import send_event
+from homeserver.rooms.posting import REDACTION, Author, Post, put_event, put_redaction
 from homeserver.rooms.viewing import state_sights
 
 ROOM: Final = "/_matrix/client/v3/rooms/{roomId}"
-REDACTION: Final = "m.room.redaction"
-_CANONICAL_ALIAS: Final = ("m.room.canonical_alias", "")
+_DELAY: Final = "org.matrix.msc4140.delay"
+_STICKY: Final = "org.matrix.msc4354.sticky_duration_ms"
 # It becomes part of an index.
 _MAX_TXN_ID: Final = 255
 
@@ -61,13 +55,36 @@ def spliced(value: object) -> Reply:
 # ── Sending ──────────────────────────────────────────────────────────────────────────
 
 
-def _txn(request: ClientRequest) -> tuple[str, str]:
+def _author(request: ClientRequest) -> Author:
+    return Author(request.user_id, request.who.is_admin)
+
+
+def txn_of(request: ClientRequest) -> tuple[str, str]:
+    """The device and the transaction ID in the path. Raises: M_INVALID_PARAM."""
     txn_id = request.path(str, "txnId")
     if len(txn_id) > _MAX_TXN_ID:
         raise errors.invalid_param(
             f"txnId: at most {_MAX_TXN_ID} characters are taken."
         )
     return request.device_id or "", txn_id
+
+
+def _sticky_ms(request: ClientRequest) -> int | None:
+    """How long the event is to be sticky. MSC4354."""
+    if request.query_str(_STICKY) is None:
+        return None
+    duration_ms = request.query_int(_STICKY, 0)
+    if duration_ms > MAX_STICKY_MS:
+        raise errors.invalid_param(f"{_STICKY}: at most {MAX_STICKY_MS} is taken.")
+    return duration_ms
+
+
+async def _put(ctx: Context, request: ClientRequest, post: Post) -> Answer:
+    """Send it now, or schedule it when the client asks for that. MSC4140."""
+    if request.query_str(_DELAY) is not None:
+        delay_ms = request.query_int(_DELAY, 0, minimum=1)
+        return {"delay_id": await ctx.put_off(ctx, request, post, delay_ms)}
+    return {"event_id": await put_event(ctx, _author(request), post)}
 
 
 @route(
@@ -78,28 +95,14 @@ async def send_message(ctx: Context, request: ClientRequest) -> Answer:
 
     Spec: client-server-api#put_matrixclientv3roomsroomidsendeventtypetxnid
     """
-    room_id = request.path(RoomId, "roomId")
-    event_type = request.path(str, "eventType")
-    txn = _txn(request)
-    content = request.event_content()
-    room = await ctx.live.require_joined(room_id, request.user_id)
-    redacts = None
-    if event_type == REDACTION:
-        redacts = _redacted_id(content)
-        content = {key: value for key, value in content.items() if key != "redacts"}
-        await _check_may_redact(ctx, room, request, redacts)
-    new = NewEvent(event_type, request.user_id, content, redacts=redacts, txn=txn)
-    return {"event_id": await send_event(ctx, room, new)}
-
-
-def _redacted_id(content: JsonObject) -> EventId:
-    redacts = content.get("redacts")
-    if not isinstance(redacts, str):
-        raise errors.bad_json("redacts: the ID of the event to redact is needed.")
-    try:
-        return parse_event_id(redacts)
-    except Malformed as error:
-        raise errors.bad_json(f"redacts: {error}.") from None
+    post = Post(
+        room_id=request.path(RoomId, "roomId"),
+        type=request.path(str, "eventType"),
+        content=request.event_content(),
+        txn=txn_of(request),
+        sticky_ms=_sticky_ms(request),
+    )
+    return await _put(ctx, request, post)
 
 
 @route(
@@ -112,37 +115,15 @@ async def redact_event(ctx: Context, request: ClientRequest) -> Answer:
     """
     room_id = request.path(RoomId, "roomId")
     redacts = request.path(EventId, "eventId")
-    txn = _txn(request)
+    txn = txn_of(request)
     content = request.event_content(empty_ok=True)
     if not isinstance(content.get("reason", ""), str):
         raise errors.bad_json("reason: a string is needed.")
     content = {key: value for key, value in content.items() if key != "redacts"}
     room = await ctx.live.require_joined(room_id, request.user_id)
-    await _check_may_redact(ctx, room, request, redacts)
-    new = NewEvent(REDACTION, request.user_id, content, redacts=redacts, txn=txn)
-    return {"event_id": await send_event(ctx, room, new)}
-
-
-async def _check_may_redact(
-    ctx: Context, room: Room, request: ClientRequest, event_id: EventId
-) -> None:
-    """Whether the user may redact this event; other servers would not object.
-
-    Between servers, a server may redact what any of its users sent; among its users it
-    is the author, those with the power, and the administrator.
-    """
-    target = await ctx.live.events.by_id(event_id)
-    if target is None or target.room_nid != room.nid:
-        raise errors.not_found("There is no such event in this room.")
-    author = target.pdu.sender
-    is_ours = server_of(author) == ctx.server_name
-    if author == request.user_id or (is_ours and request.who.is_admin):
-        return
-    levels = auth_rules.PowerLevels.of(
-        await state_pdus(ctx.live, room, POWER_LEVELS, CREATE), room.version
-    )
-    if levels.user(request.user_id) < levels.redact:
-        raise errors.forbidden("You have too little power to redact others' events.")
+    post = Post(room_id, REDACTION, content, txn=txn)
+    event_id = await put_redaction(ctx, _author(request), room, post, redacts, content)
+    return {"event_id": event_id}
 
 
 @route(
@@ -157,23 +138,14 @@ async def set_room_state_with_key(ctx: Context, request: ClientRequest) -> Answe
 
     Spec: client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey
     """
-    room_id = request.path(RoomId, "roomId")
-    event_type = request.path(str, "eventType")
-    state_key = request.path(str, "stateKey")
-    content = request.event_content()
-    sender = request.user_id
-    if event_type == membership.MEMBER:
-        event_id = await membership.set_membership(
-            ctx, sender, room_id, state_key, content
-        )
-        return {"event_id": event_id}
-    room = await ctx.live.require_joined(room_id, sender)
-    if (event_type, state_key) == _CANONICAL_ALIAS:
-        before = (await state_pdus(ctx.live, room, _CANONICAL_ALIAS)).values()
-        known: JsonObject = next((pdu.content for pdu in before), {})
-        await check_canonical_alias(ctx, room_id, content, known)
-    new = NewEvent(event_type, sender, content, state_key)
-    return {"event_id": await send_event(ctx, room, new)}
+    post = Post(
+        room_id=request.path(RoomId, "roomId"),
+        type=request.path(str, "eventType"),
+        content=request.event_content(),
+        state_key=request.path(str, "stateKey"),
+        sticky_ms=_sticky_ms(request),
+    )
+    return await _put(ctx, request, post)
 
 
 # ── Reading state ────────────────────────────────────────────────────────────────────

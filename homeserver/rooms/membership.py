@@ -136,9 +136,15 @@ def with_reason(content: JsonObject, reason: str | None) -> JsonObject:
 
 
 async def _send(
-    ctx: Context, room: Room, sender: UserId, target: UserId, content: JsonObject
+    ctx: Context,
+    room: Room,
+    sender: UserId,
+    target: UserId,
+    content: JsonObject,
+    txn: tuple[str, str] | None = None,
 ) -> EventId:
-    return await send_event(ctx, room, NewEvent(MEMBER, sender, content, target))
+    new = NewEvent(MEMBER, sender, content, target, txn=txn)
+    return await send_event(ctx, room, new)
 
 
 # ── Joining ──────────────────────────────────────────────────────────────────────────
@@ -389,7 +395,13 @@ async def set_forgotten(
 
 
 async def set_membership(
-    ctx: Context, sender: UserId, room_id: RoomId, state_key: str, content: JsonObject
+    ctx: Context,
+    sender: UserId,
+    room_id: RoomId,
+    state_key: str,
+    content: JsonObject,
+    *,
+    txn: tuple[str, str] | None = None,
 ) -> EventId:
     """Send a member event as `PUT /state` gives it, by the flow that it stands for.
 
@@ -415,7 +427,7 @@ async def set_membership(
             content = {**(await read_name(tx, sender)), **content}
         await _join_held(ctx, room, sender, content, ())
         return await _event_id_now(ctx, room, sender)
-    return await _send(ctx, room, sender, target, content)
+    return await _send(ctx, room, sender, target, content, txn)
 
 
 async def _event_id_now(ctx: Context, room: Room, user_id: UserId) -> EventId:

@@ -63,7 +63,7 @@ async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> Ev
 
 async def _unchanged(builder: Builder, new: NewEvent) -> StoredEvent | None:
     """The state event that says the same already, from the same sender."""
-    if new.state_key is None:
+    if new.state_key is None or new.sticky_ms is not None:
         return None
     event = await builder.state_event((new.type, new.state_key))
     if event is None or event.pdu.sender != new.sender or event.redaction is not None:
