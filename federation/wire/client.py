@@ -9,11 +9,14 @@ Spec: server-server-api#authentication
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 from urllib.parse import quote, urlencode
+
+import aiohttp
 
 from federation import canonical_json, x_matrix
 from federation.canonical_json import JsonObject, JsonValue
@@ -28,7 +31,15 @@ from federation.wire.dns import Resolver, SystemResolver
 from federation.wire.errors import BadResponse, NotReachable, RemoteError, WireError
 from federation.wire.options import WireOptions
 from federation.wire.slots import NoSlot, Slots
-from federation.wire.transport import Answer, NoAnswer, NoConnection, TooLong, Transport
+from federation.wire.transport import (
+    Answer,
+    Endpoint,
+    NoAnswer,
+    NoConnection,
+    TooLong,
+    Transport,
+)
+from federation.wire.web import Web
 
 # Parsing more than this takes over a few milliseconds and happens in a thread.
 _PARSE_INLINE_BYTES: Final = 100_000
@@ -37,6 +48,7 @@ _MAX_MESSAGE: Final = 1000
 _ABOUT_THE_REQUEST: Final = frozenset({413, 429})
 
 Query = Sequence[tuple[str, str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,10 @@ class RequestReport:
     status: int | None
     error: str | None
     seconds: float
+
+
+def _target(path: str, query: Query) -> str:
+    return f"{path}?{urlencode(query, quote_via=quote, safe='')}" if query else path
 
 
 def path_of(prefix: str, *segments: str) -> str:
@@ -120,7 +136,15 @@ class WireClient:
             options.max_requests_per_server,
             options.max_waiting_per_server,
         )
+        # Files take long; what they hold must not keep events waiting.
+        self._stream_slots = Slots(
+            options.max_streams,
+            options.max_streams_per_server,
+            options.max_waiting_per_server,
+        )
         self._transport = Transport(options, policy)
+        # For URLs that do not belong to a server: redirects of media, link previews.
+        self.web = Web(options, policy)
         self._resolver = (
             SystemResolver(options.dns_servers) if resolver is None else resolver
         )
@@ -142,6 +166,7 @@ class WireClient:
     async def close(self) -> None:
         """Close all connections and give up what is under way."""
         self.discovery.close()
+        await self.web.close()
         await self._transport.close()
         await self._resolver.close()
 
@@ -169,9 +194,7 @@ class WireClient:
         Raises: NotReachable, RemoteError, BadResponse.
         Spec: server-server-api#request-authentication
         """
-        target = (
-            f"{path}?{urlencode(query, quote_via=quote, safe='')}" if query else path
-        )
+        target = _target(path, query)
         if body is None and method in ("POST", "PUT"):
             # "All `POST` and `PUT` endpoints require the requesting server to supply a
             # request body containing a (potentially empty) JSON object."
@@ -186,6 +209,60 @@ class WireClient:
             ).header
         request = _Request(destination, method, target, headers, content, limits)
         return await self._reported(request)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        destination: ServerName,
+        path: str,
+        *,
+        query: Query = (),
+        signed: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET something large; the answer, whatever its status, with its body to come.
+
+        `limits.seconds` is how long the head may take; the caller bounds the rest, and
+        turns aiohttp's errors while it reads into those of `wire.errors`.
+
+        Raises: NotReachable.
+        """
+        target = _target(path, query)
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if signed:
+            headers["Authorization"] = x_matrix.sign(
+                "GET", target, self.server_name, destination, None, self.key
+            ).header
+        request = _Request(destination, "GET", target, headers, None, limits)
+        if destination == self.server_name:
+            raise NotReachable(destination, "that is ourselves")
+        self._check_backoff(request)
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    await stack.enter_async_context(
+                        self._stream_slots.taken(destination)
+                    )
+                    response = await self._open(request)
+            except NoSlot:
+                raise NotReachable(destination, "too many files are waiting") from None
+            except TimeoutError:
+                raise NotReachable(destination, "time-out") from None
+            stack.callback(response.close)
+            yield response
+
+    async def _open(self, request: _Request) -> aiohttp.ClientResponse:
+        started = self._clock()
+        try:
+            return await self._at_any_address(
+                request.destination,
+                lambda endpoint: self._transport.open(
+                    endpoint, request.target, request.headers
+                ),
+            )
+        except NotReachable:
+            self._failed(request.destination, started)
+            raise
 
     async def _reported(self, request: _Request) -> JsonValue:
         started = time.monotonic()
@@ -266,7 +343,7 @@ class WireClient:
                 f"the answer is larger than {request.limits.max_bytes} bytes",
             ) from None
         if not 200 <= answer.status < 300:
-            problem = _remote_error(destination, answer, self._clock())
+            problem = remote_error(destination, answer, self._clock())
             if problem.errcode is None and answer.status not in _ABOUT_THE_REQUEST:
                 # A web server or proxy answers, and no homeserver behind it.
                 self._failed(destination, started)
@@ -282,24 +359,32 @@ class WireClient:
         return answer.status, value
 
     async def _deliver(self, request: _Request) -> Answer:
+        return await self._at_any_address(
+            request.destination,
+            lambda endpoint: self._transport.send(
+                endpoint,
+                request.method,
+                request.target,
+                headers=request.headers,
+                body=request.body,
+                max_bytes=request.limits.max_bytes,
+            ),
+        )
+
+    async def _at_any_address(
+        self, destination: ServerName, send: Callable[[Endpoint], Awaitable[T]]
+    ) -> T:
         """Try the server's addresses in turn, until one takes the request."""
-        route = await self.discovery.route_to(request.destination)
+        route = await self.discovery.route_to(destination)
         why: list[str] = []
         for endpoint in route.endpoints:
             try:
-                return await self._transport.send(
-                    endpoint,
-                    request.method,
-                    request.target,
-                    headers=request.headers,
-                    body=request.body,
-                    max_bytes=request.limits.max_bytes,
-                )
+                return await send(endpoint)
             except NoConnection as error:
                 why.append(str(error))
             except NoAnswer as error:
-                raise NotReachable(request.destination, str(error)) from error
-        raise NotReachable(request.destination, "; ".join(dict.fromkeys(why)))
+                raise NotReachable(destination, str(error)) from error
+        raise NotReachable(destination, "; ".join(dict.fromkeys(why)))
 
 
 async def _json_of(answer: Answer) -> JsonValue:
@@ -317,7 +402,8 @@ async def _json_of(answer: Answer) -> JsonValue:
     return canonical_json.parse(answer.body)
 
 
-def _remote_error(destination: ServerName, answer: Answer, now: float) -> RemoteError:
+def remote_error(destination: ServerName, answer: Answer, now: float) -> RemoteError:
+    """What an answer that is no success stands for."""
     try:
         body = canonical_json.parse_object(answer.body)
     except Malformed:

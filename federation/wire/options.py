@@ -23,6 +23,9 @@ class WireOptions:
     max_requests_per_server: int = 16
     # Requests to one server that may wait for their turn; more are refused.
     max_waiting_per_server: int = 200
+    # The same for files, which take longer.
+    max_streams: int = 100
+    max_streams_per_server: int = 8
     # From so many open connections on, one that has answered is closed.
     max_connections: int = 400
     keep_alive_seconds: float = 20

@@ -162,6 +162,30 @@ class Transport:
             except (aiohttp.ClientError, ValueError, OSError) as error:
                 raise NoAnswer(_reason(error)) from error
 
+    async def open(
+        self, endpoint: Endpoint, target: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send a GET; the response, whose body is yet to be read and which to close.
+
+        Raises: NoConnection, NoAnswer.
+        """
+        url = URL(f"https://{_authority(endpoint)}{target}", encoded=True)
+        all_headers = {**headers, "Host": endpoint.host_header}
+        if self._has_many_connections():
+            all_headers["Connection"] = "close"
+        try:
+            return await self._session.get(
+                url,
+                headers=all_headers,
+                ssl=self._tls,
+                server_hostname=endpoint.tls_name,
+                allow_redirects=False,
+            )
+        except _NOT_CONNECTED as error:
+            raise NoConnection(_reason(error)) from error
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            raise NoAnswer(_reason(error)) from error
+
 
 def _authority(endpoint: Endpoint) -> str:
     if endpoint.address.version == 6:

@@ -26,11 +26,12 @@ from homeserver.errors import MatrixError
 from homeserver.http import replies
 from homeserver.http.addresses import Proxies
 from homeserver.http.auth import Authenticators, Who
+from homeserver.http.files import in_thread, send_file
 from homeserver.http.gate import Gate
 from homeserver.http.limits import Limits, address_key
 from homeserver.http.metrics import REQUESTS, RouteMetrics
 from homeserver.http.protocol import Connection
-from homeserver.http.replies import Headers, Reply, Stream
+from homeserver.http.replies import FileBody, Headers, Reply, Stream
 from homeserver.http.requests import ClientRequest, FederationRequest, Request
 from homeserver.http.routes import FEDERATION, Route
 from homeserver.http.trie import BadPath, Trie, split
@@ -146,6 +147,8 @@ class Dispatcher:
                 answer = await route.endpoint(hall.context, request)
             if type(answer) is Stream:
                 return await self._send(raw, answer, common)
+            if type(answer) is FileBody:
+                return await self._send_file(raw, answer, common)
             return replies.response(cast("JsonObject | Reply", answer), common)
         finally:
             hall.gate.leave(long_poll=route.long_poll)
@@ -205,12 +208,31 @@ class Dispatcher:
             if not _is_gone(raw, error):
                 log.exception("a streamed response broke off")
                 _cut(raw)
-            raise ConnectionResetError from error
+            raise _Cut from error
         finally:
             close = getattr(stream.chunks, "aclose", None)
             if close is not None:
                 await close()
         await answer.write_eof()
+        return answer
+
+    async def _send_file(
+        self, raw: BaseRequest, body: FileBody, common: Headers
+    ) -> StreamResponse:
+        """Send part of a file; cut the connection when that fails."""
+        answer = replies.head(body, common)
+        if self._hall.gate.draining:
+            answer.force_close()
+        try:
+            await send_file(raw, answer, body)
+        except Exception as error:
+            if not isinstance(error, ConnectionError):
+                log.exception("a file could not be sent")
+            _cut(raw)
+            raise _Cut from error
+        finally:
+            # Closing a file can wait for the disk too.
+            await asyncio.shield(in_thread(body.file.close))
         return answer
 
 
@@ -226,9 +248,15 @@ async def _while_connected(
         connection.waiting_task = None
 
 
+class _Cut(ConnectionResetError):  # noqa: N818 - reads as what happened
+    """A response had begun and could not be completed: we have cut the connection."""
+
+
 def _is_gone(raw: BaseRequest, error: Exception) -> bool:
-    """Whether the error only says that the client has left."""
-    return isinstance(error, ConnectionError) and raw.transport is None
+    """Whether the error only says that the client has left, or was cut off."""
+    return isinstance(error, _Cut) or (
+        isinstance(error, ConnectionError) and raw.transport is None
+    )
 
 
 def _cut(raw: BaseRequest) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 import orjson
 from aiohttp.web import Response, StreamResponse
@@ -48,8 +48,23 @@ class Stream:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A body that is part of an open file, which is closed once it has been sent.
+
+    An exception in the middle cuts the connection, as with `Stream`.
+    """
+
+    file: BinaryIO
+    size: int
+    offset: int = 0
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/octet-stream"
+
+
 # A JSON object may hold orjson.Fragment values: JSON that is spliced in as it is.
-Answer: TypeAlias = JsonObject | Reply | Stream
+Answer: TypeAlias = JsonObject | Reply | Stream | FileBody
 
 
 def encode(value: object) -> bytes:
@@ -123,8 +138,8 @@ def response(answer: JsonObject | Reply, common: Headers) -> Response:
     return result
 
 
-def head(stream: Stream, common: Headers) -> StreamResponse:
-    """The head of a streamed response."""
+def head(stream: Stream | FileBody, common: Headers) -> StreamResponse:
+    """The head of a response whose body comes afterwards."""
     result = StreamResponse(status=stream.status, headers=common)
     result.headers.update(stream.headers)
     result.headers["Content-Type"] = stream.content_type
