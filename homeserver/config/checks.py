@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from federation.errors import Malformed
 from federation.ids import parse_server_name
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,253}[A-Za-z0-9])?")
+
+_SIZE: Final = re.compile(r"([0-9]{1,12})([KMGT]?)")
+_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def server_name(value: str) -> None:
@@ -108,3 +112,29 @@ def bind(value: str) -> None:
     except ValueError:
         if not _HOST_NAME.fullmatch(value):
             raise ValueError(f"{value!r} is no address") from None
+
+
+def parse_size(value: str) -> int:
+    """A number of bytes such as 100M; K, M, G and T are powers of 1024.
+
+    Raises: ValueError.
+    """
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise ValueError("it must be a number of bytes, such as 500K, 100M or 20G")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def size(value: str) -> None:
+    """A number of bytes."""
+    parse_size(value)
+
+
+def day(value: str) -> None:
+    """Empty, or a day."""
+    if not value:
+        return
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("it must be a day such as 2026-01-31") from None

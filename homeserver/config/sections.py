@@ -13,6 +13,7 @@ from federation import room_versions
 from federation.ids import ServerName
 from federation.room_versions import RoomVersion
 from homeserver.config import checks
+from homeserver.config.media import Media
 from homeserver.config.reading import read, read_text, resolve
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -271,6 +272,7 @@ class Config(Struct, frozen=True, kw_only=True):
     registration: Registration = Registration()
     federation: Federation = Federation()
     calls: Calls = Calls()
+    media: Media = Media()
     limits: Limits = Limits()
     logging: Logging = Logging()
 
