@@ -21,6 +21,10 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.delayed import client_api as delayed_client_api
+from homeserver.delayed import tasks as delayed_tasks
+from homeserver.delayed.schedule import put_off
+from homeserver.delayed.sender import DelayedSender
 from homeserver.destinations import queue as destinations_queue
 from homeserver.destinations.sender import Sender
 from homeserver.destinations.watch import EphemeralWatch
@@ -114,6 +118,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     devices_server_api,
     sliding_client_api,
     calls_client_api,
+    delayed_client_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -178,6 +183,7 @@ class Server:
             clock=Clock(),
             known_keys=LruCache(_KNOWN_KEYS),
             account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
+            put_off=put_off,
         )
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()
@@ -189,6 +195,7 @@ class Server:
             await stack.enter_async_context(work)
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
+        await stack.enter_async_context(DelayedSender(ctx))
         if config.federation.enabled:
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))
@@ -234,6 +241,9 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         "forget-transactions",
         transactions_tasks.EVERY_S,
         lambda: transactions_tasks.forget_old(ctx),
+    )
+    yield Periodic(
+        "forget-delayed", delayed_tasks.EVERY_S, lambda: delayed_tasks.forget_old(ctx)
     )
     yield Periodic(
         "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)

@@ -17,6 +17,10 @@ from federation.ids import UserId
 from federation.pdu import Pdu
 from homeserver.events.stored import StoredEvent
 
+# As the device of a transaction ID: it is the ID of a delayed event. MSC4140. No device
+# is called so.
+DELAYED: Final = "\0delayed"
+
 # What someone outside may be shown of a room. Spec: client-server-api#stripped-state
 STRIPPED_KEYS: Final = (
     ("m.room.create", ""),
@@ -110,12 +114,11 @@ def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:
             unsigned["prev_content"] = sight.replaced.shown.content
     if event.redaction is not None:
         unsigned["redacted_because"] = redaction_object(event.redaction)
-    if (
-        event.txn_id is not None
-        and event.pdu.sender == viewer.user_id
-        and event.txn_device == viewer.device_id
-    ):
-        unsigned["transaction_id"] = event.txn_id
+    if event.txn_id is not None and event.pdu.sender == viewer.user_id:
+        if event.txn_device == viewer.device_id:
+            unsigned["transaction_id"] = event.txn_id
+        elif event.txn_device == DELAYED:
+            unsigned["org.matrix.msc4140.delay_id"] = event.txn_id
     return unsigned
 
 

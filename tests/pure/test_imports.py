@@ -46,7 +46,7 @@ LINES = """
     homeserver.typing homeserver.presence
     homeserver.push
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
-    homeserver.reports homeserver.calls
+    homeserver.reports homeserver.calls homeserver.delayed
     homeserver.sync
     homeserver.transactions
     homeserver.admin
