@@ -5,8 +5,8 @@ Whether its signatures, hashes and authorization hold are later questions.
 Spec: rooms/v12#event-format, server-server-api#pdus
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable
 from typing import Final
 
 from federation import canonical_json, signatures
@@ -35,27 +35,117 @@ _MAX_INT64: Final = 2**63 - 1
 StateKey = tuple[str, str]  # (type, state_key)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Pdu:
-    """One event in the format of its room version.
+    """One event in the format of its room version. Treat as immutable.
 
-    `json` is the event as signed, without `unsigned`; never change it. `room_id` is
-    filled in for the create events of version 12, which do not carry it.
+    `room_id` is filled in for the create events of version 12, which do not carry it.
+    What is seldom asked for is made from the event's text when it is: an event that is
+    kept takes a fraction of the memory (see `pack`).
     """
 
-    version: RoomVersion
-    event_id: EventId
-    room_id: RoomId
-    type: str
-    state_key: str | None
-    sender: UserId
-    origin_server_ts: int
-    depth: int
-    prev_events: tuple[EventId, ...]
-    auth_events: tuple[EventId, ...]
-    content: JsonObject
-    redacts: str | None
-    json: JsonObject
+    __slots__ = (
+        "_auth_events",
+        "_content",
+        "_json",
+        "_prev_events",
+        "_text",
+        "depth",
+        "event_id",
+        "origin_server_ts",
+        "redacts",
+        "room_id",
+        "sender",
+        "state_key",
+        "type",
+        "version",
+    )
+
+    def __init__(  # noqa: PLR0913 - the parts of an event
+        self,
+        *,
+        version: RoomVersion,
+        event_id: EventId,
+        room_id: RoomId,
+        type: str,  # noqa: A002 - the specification's name
+        state_key: str | None,
+        sender: UserId,
+        origin_server_ts: int,
+        depth: int,
+        prev_events: tuple[EventId, ...],
+        auth_events: tuple[EventId, ...],
+        content: JsonObject,
+        redacts: str | None,
+        json: JsonObject,
+    ) -> None:
+        self.version = version
+        self.event_id = event_id
+        self.room_id = room_id
+        self.type = type
+        self.state_key = state_key
+        self.sender = sender
+        self.origin_server_ts = origin_server_ts
+        self.depth = depth
+        self.redacts = redacts
+        self._prev_events: tuple[EventId, ...] | None = prev_events
+        self._auth_events: tuple[EventId, ...] | None = auth_events
+        self._content: JsonObject | None = content
+        self._json: JsonObject | None = json
+        self._text: bytes | None = None
+
+    @property
+    def json(self) -> JsonObject:
+        """The event as signed, without `unsigned`; never change it."""
+        if self._json is None:
+            return canonical_json.parse_object(self.text)
+        return self._json
+
+    @property
+    def text(self) -> bytes:
+        """`json` as canonical JSON: what is stored, and spliced into answers."""
+        if self._text is None:
+            strict = self.version.strict_canonical_json
+            encode = canonical_json.encode_strict if strict else canonical_json.encode
+            # Copied: what orjson gives holds on to 4 KB, whatever its length.
+            self._text = bytes(memoryview(encode(self.json)))
+        return self._text
+
+    @property
+    def content(self) -> JsonObject:
+        """What its sender says; never change it."""
+        if self._content is None:
+            self._content = _object(self.json, "content")
+        return self._content
+
+    @property
+    def prev_events(self) -> tuple[EventId, ...]:
+        """The events it comes after."""
+        if self._prev_events is None:
+            return _references(self.json, "prev_events", self.version)
+        return self._prev_events
+
+    @property
+    def auth_events(self) -> tuple[EventId, ...]:
+        """The events that say that its sender may send it."""
+        if self._auth_events is None:
+            return _references(self.json, "auth_events", self.version)
+        return self._auth_events
+
+    def know_text(self, text: bytes | None) -> None:
+        """Take canonical JSON that was made before."""
+        self._text = text
+
+    def pack(self) -> None:
+        """Keep the text in place of what can be read from it, for a long time to come.
+
+        The content of state events stays: authorization asks for it again and again.
+        """
+        self._text = self.text
+        self.room_id = RoomId(sys.intern(self.room_id))
+        self.sender = UserId(sys.intern(self.sender))
+        self.type = sys.intern(self.type)
+        self._json = self._prev_events = self._auth_events = None
+        if self.state_key is None:
+            self._content = None
 
     @property
     def key(self) -> StateKey | None:
@@ -207,25 +297,23 @@ def _first_of_pair(name: str, entry: JsonValue) -> JsonValue:
     return entry[0]
 
 
-def reference_pairs(
-    events: Mapping[EventId, JsonObject], version: RoomVersion
-) -> list[JsonValue]:
+def reference_pairs(events: Iterable[Pdu], version: RoomVersion) -> list[JsonValue]:
     """References in the wire format of the room version, for building an event.
 
     Versions 1 and 2 want `[event_id, {"sha256": reference hash}]`.
     """
     if version.event_id_format is not EventIdFormat.FROM_SERVER:
-        return list(events)
+        return [event.event_id for event in events]
     return [
         [
-            event_id,
+            event.event_id,
             {
                 "sha256": signatures.encode_base64(
-                    signatures.reference_hash(event, version)
+                    signatures.reference_hash(event.json, version)
                 )
             },
         ]
-        for event_id, event in events.items()
+        for event in events
     ]
 
 
@@ -257,7 +345,17 @@ def _object(event: JsonObject, name: str) -> JsonObject:
 
 
 def stored_pdu(
-    event: JsonObject, version: RoomVersion, event_id: EventId, room_id: RoomId
+    event: JsonObject,
+    version: RoomVersion,
+    event_id: EventId,
+    room_id: RoomId,
+    *,
+    text: bytes | None = None,
 ) -> Pdu:
-    """The Pdu of an event that `parse_pdu` accepted before, without its checks."""
-    return _from_checked(event, version, event_id, room_id)
+    """The Pdu of an event that `parse_pdu` accepted before, without its checks.
+
+    `text` is its canonical JSON where that is at hand.
+    """
+    pdu = _from_checked(event, version, event_id, room_id)
+    pdu.know_text(text)
+    return pdu

@@ -11,8 +11,8 @@ from homeserver.events.numbers import Numbers
 from homeserver.events.stored import StoredEvent
 
 _DEFAULT_BYTES: Final = 24 * 1024 * 1024
-_IDS: Final = 200_000
-_AUTH_EDGES: Final = 500_000
+_IDS: Final = 50_000
+_AUTH_EDGES: Final = 50_000
 _BATCH: Final = 1000
 
 
@@ -34,9 +34,9 @@ class Events:
     def put(self, event: StoredEvent) -> None:
         """Keep an event that was just written or that changed."""
         self._changes += 1
+        event.pdu.pack()
         self._by_nid.put(event.nid, event)
         self._nid_of.put(event.event_id, event.nid)
-        self._auth_nids.put(event.nid, event.auth_nids)
 
     def forget(self, nid: int) -> None:
         """Read this event anew next time: its row changed."""
@@ -82,10 +82,10 @@ class Events:
         async with self._db.read() as tx:
             events = await store.read_events(tx, nids)
         for nid, event in events.items():
+            event.pdu.pack()
             if changes == self._changes and nid not in self._by_nid:
                 self._by_nid.put(nid, event)
             self._nid_of.put(event.event_id, nid)
-            self._auth_nids.put(nid, event.auth_nids)
         return events
 
     async def nids_of(self, event_ids: Iterable[str]) -> dict[EventId, int]:
@@ -124,7 +124,8 @@ class Events:
         found: dict[int, tuple[int, ...]] = {}
         missing: list[int] = []
         for nid in nids:
-            edges = self._auth_nids.get(nid)
+            event = self._by_nid.peek(nid)
+            edges = self._auth_nids.get(nid) if event is None else event.auth_nids
             if edges is None:
                 missing.append(nid)
             else:

@@ -61,6 +61,7 @@ def _event_of(row: Record) -> StoredEvent:
             ROOM_VERSIONS[row["version"]],
             EventId(row["event_id"]),
             RoomId(row["room_id"]),
+            text=text.encode(),
         ),
         position=row["position"],
         prev_nids=tuple(row["prev_nids"]),
@@ -153,14 +154,7 @@ def columns_of(
 
 def json_text(pdu: Pdu) -> str:
     """The event as it is stored: canonical JSON."""
-    return json_bytes(pdu).decode()
-
-
-def json_bytes(pdu: Pdu) -> bytes:
-    """The canonical JSON of an event that was checked when it came."""
-    if pdu.version.strict_canonical_json:
-        return canonical_json.encode_strict(pdu.json)
-    return canonical_json.encode(pdu.json)
+    return pdu.text.decode()
 
 
 def array_text(numbers: Iterable[int]) -> str:

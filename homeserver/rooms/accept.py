@@ -230,7 +230,7 @@ async def _judge(
             state_before=before,
             state_after=after,
             room_state=None,
-            size=len(store.json_bytes(pdu)),
+            size=len(pdu.text),
             rejected=rejected,
             soft_failed=soft_failed,
             outgoing=incoming.outgoing,

@@ -81,7 +81,7 @@ async def _store_event(ctx: Context, room: Room, pdu: Pdu) -> int:
         state_before=None,
         state_after=None,
         room_state=None,
-        size=len(store.json_bytes(pdu)),
+        size=len(pdu.text),
     )
     if pdu.key is not None:
         key_nids[event.nid] = (await ctx.live.states.keys.intern((pdu.key,)))[pdu.key]

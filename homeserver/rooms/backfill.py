@@ -218,7 +218,7 @@ async def _judge(
         state_before=before,
         state_after=after,
         room_state=None,
-        size=len(store.json_bytes(pdu)),
+        size=len(pdu.text),
         rejected=rejected,
     )
 

@@ -7,14 +7,14 @@ Spec: server-server-api#pdus, server-server-api#auth-events-selection
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from federation import auth_rules, canonical_json, signatures
 from federation.canonical_json import JsonObject
 from federation.errors import Malformed, TooLarge
-from federation.ids import EventId, UserId, parse_user_id, server_of
+from federation.ids import UserId, parse_user_id, server_of
 from federation.pdu import (
     MAX_FIELD_BYTES,
     MAX_PDU_BYTES,
@@ -118,7 +118,7 @@ class Builder:
         events = await self._live.events.by_nids(wanted)
         state = {k: events[nid].pdu for k, nid in nids.items()}
         create = None if create_nid is None else events[create_nid].pdu
-        raw = self._raw(new, prev, {pdu.event_id: pdu.json for pdu in state.values()})
+        raw = self._raw(new, prev, state.values())
         signed = signatures.hash_and_sign_event(
             raw, version, self._live.our_name, self._key
         )
@@ -146,10 +146,9 @@ class Builder:
         self,
         new: NewEvent,
         prev: Mapping[int, StoredEvent],
-        auth: Mapping[EventId, JsonObject],
+        auth: Iterable[Pdu],
     ) -> JsonObject:
         version = self.room.version
-        prev_json = {event.event_id: event.pdu.json for event in prev.values()}
         content = new.content
         raw: JsonObject = {
             "type": new.type,
@@ -159,7 +158,7 @@ class Builder:
             "origin_server_ts": (
                 self._now_ms if new.origin_server_ts is None else new.origin_server_ts
             ),
-            "prev_events": reference_pairs(prev_json, version),
+            "prev_events": reference_pairs((e.pdu for e in prev.values()), version),
             "auth_events": reference_pairs(auth, version),
         }
         if new.state_key is not None:

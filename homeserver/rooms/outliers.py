@@ -202,7 +202,7 @@ def _outlier(room: Room, judged: _Judged, nids: Mapping[EventId, int]) -> Stored
         state_before=None,
         state_after=None,
         room_state=None,
-        size=len(store.json_bytes(pdu)),
+        size=len(pdu.text),
         rejected=judged.rejected,
     )
 

@@ -145,7 +145,7 @@ async def _servers_behind(
 def _leave_alone(ctx: Context, room: Room, user_id: UserId, pending: Pdu) -> Pdu:
     """A leave that nobody else will see."""
     version = room.version
-    before = reference_pairs({pending.event_id: pending.json}, version)
+    before = reference_pairs((pending,), version)
     event: JsonObject = {
         "type": "m.room.member",
         "room_id": room.room_id,

@@ -79,8 +79,8 @@ def make_pdu(
         "depth": max((p.depth for p in prev), default=0) + 1
         if depth is None
         else depth,
-        "prev_events": reference_pairs({p.event_id: p.json for p in prev}, version),
-        "auth_events": reference_pairs({a.event_id: a.json for a in auth}, version),
+        "prev_events": reference_pairs(prev, version),
+        "auth_events": reference_pairs(auth, version),
         "signatures": {server_of(UserId(sender)): {"ed25519:1": "dummy"}},
     }
     if state_key is not None:

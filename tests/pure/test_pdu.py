@@ -60,7 +60,7 @@ def test_references_are_read_in_either_form(version: RoomVersion) -> None:
     event = room.event("m.x", prev=referred, auth=referred[:1])
     assert event.prev_events == tuple(each.event_id for each in referred)
     assert event.auth_events == (referred[0].event_id,)
-    pairs = reference_pairs({each.event_id: each.json for each in referred}, version)
+    pairs = reference_pairs(referred, version)
     again = parse_pdu({**event.json, "prev_events": pairs}, version)
     assert again.prev_events == event.prev_events
     if is_old(version):

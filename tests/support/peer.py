@@ -226,8 +226,8 @@ class PeerRoom:
             "content": content,
             "depth": max((p.depth for p in prev), default=0) + 1,
             "origin_server_ts": _NOW_MS + next(_numbers),
-            "prev_events": reference_pairs({p.event_id: p.json for p in prev}, version),
-            "auth_events": reference_pairs({p.event_id: p.json for p in auth}, version),
+            "prev_events": reference_pairs(prev, version),
+            "auth_events": reference_pairs(auth, version),
         }
         if state_key is not None:
             raw["state_key"] = state_key

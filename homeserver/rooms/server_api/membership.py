@@ -18,7 +18,6 @@ from federation.ids import UserId, parse_user_id, server_of
 from federation.pdu import parse_pdu
 from homeserver import errors
 from homeserver.context import Context
-from homeserver.events import store
 from homeserver.events.stored import StoredEvent
 from homeserver.http.auth import by_server
 from homeserver.http.limits import federation
@@ -222,7 +221,7 @@ async def _joined_room(
     chain = await ctx.live.events.auth_chain((*nids, event.nid))
     if is_short:
         chain.difference_update(nids)
-    yield b'{"event":' + store.json_bytes(event.pdu)
+    yield b'{"event":' + event.pdu.text
     yield b',"members_omitted":false,"state":['
     async for part in written_events(ctx, room, nids):
         yield part
