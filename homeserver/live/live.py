@@ -20,6 +20,7 @@ from homeserver.live import loading
 from homeserver.live.changes import Change, Kind, StoreFunction
 from homeserver.live.committer import Committer
 from homeserver.live.follower import Follower
+from homeserver.live.ignored import Ignored
 from homeserver.live.room import Member, Pulse, Room, User
 from homeserver.live.steps import EDGES, REDACTIONS, Consequence
 from homeserver.live.view import Listener, RoomListener, View
@@ -51,6 +52,7 @@ class Live:
         self.room_numbers = Numbers(db, "room_nids")
         self.view = View(db, self.events, self.states.keys, our_name)
         self.follower = Follower(db, self.view, self.states)
+        self.ignored = Ignored(db, self.view)
         self.committer = Committer(
             db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)
         )

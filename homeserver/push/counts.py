@@ -1,14 +1,16 @@
 """How much of a room is unread: notifications and highlights, by thread.
 
-Laws. A count is a function of the room's events, of the user's receipts and of the
-rules that were in force when each event came: whoever computes it, whenever, gets the
-same. What is remembered of it, here or in the database, only shortens the way.
+Laws. A count is a function of the room's events, of the user's receipts, of the rules
+that were in force when each event came and of whom the user ignores now: whoever
+computes it, whenever, gets the same. What is remembered of it, here or in the database,
+only shortens the way.
 
 Spec: client-server-api#receiving-notifications
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -49,6 +51,16 @@ class Unread:
     marks: Marks
     upto: int
     counts: Counts
+    ignored: frozenset[UserId] = frozenset()
+
+    @property
+    def key(self) -> str:
+        """What it was counted from, as text."""
+        text = self.marks.text()
+        if self.ignored:
+            names = " ".join(sorted(self.ignored)).encode("utf-8", "surrogatepass")
+            text += blake2b(names, digest_size=16).hexdigest()
+        return text
 
     def total(self) -> tuple[int, int]:
         """Notifications and highlights of all threads together."""
@@ -129,14 +141,19 @@ class UnreadCounts:
         `keep`: in the database as well, however short the way was.
         """
         changes = self._changes
+        ignored = (await self.rules.of(user_id)).ignored
         known: dict[int, Unread] = {}
         for room in members:
             tally = self._tallies.get((room.nid, user_id))
-            if tally is not None and tally.upto >= self._redacted.get(room.nid, 0):
+            if (
+                tally is not None
+                and tally.upto >= self._redacted.get(room.nid, 0)
+                and tally.ignored == ignored
+            ):
                 known[room.nid] = tally
         missing = {r: m for r, m in members.items() if r.nid not in known}
         if missing:
-            known.update(await self._begin(user_id, missing))
+            known.update(await self._begin(user_id, missing, ignored))
         found = {}
         for room in members:
             tally = known[room.nid]
@@ -158,7 +175,10 @@ class UnreadCounts:
             self._tallies.put(key, tally)
 
     async def _begin(
-        self, user_id: UserId, members: Mapping[Room, Member]
+        self,
+        user_id: UserId,
+        members: Mapping[Room, Member],
+        ignored: frozenset[UserId],
     ) -> dict[int, Unread]:
         """Where to begin to count: at what was read, or at a tally that was kept."""
         nids = [room.nid for room in members]
@@ -169,15 +189,15 @@ class UnreadCounts:
             mark = marks[room.nid]
             start = await joined_since(self._live, member, user_id, mark.start)
             mark = Marks(start, mark.threads, mark.moved)
-            begun[room.nid] = Unread(mark, start, {})
+            begun[room.nid] = Unread(mark, start, {}, ignored)
         far = [room.nid for room in members if begun[room.nid].upto < room.recent_from]
         if far:
             async with self._db.read() as tx:
                 kept = await read_tallies(tx, user_id, far)
             for nid, tally in kept.items():
-                mark = begun[nid].marks
-                if tally.marks == mark.text():
-                    begun[nid] = Unread(mark, tally.upto, tally.counts)
+                begin = begun[nid]
+                if tally.marks == begin.key:
+                    begun[nid] = replace(begin, upto=tally.upto, counts=tally.counts)
         return begun
 
     async def _count(
@@ -201,19 +221,19 @@ class UnreadCounts:
                         outcome = await judge.outcome(event)
                     sums.add(digest, outcome.notifies, outcome.highlights)
                 await self._keep_sums(room, sums, seen)
-        return Unread(tally.marks, upto, sums.counts)
+        return replace(tally, upto=upto, counts=sums.counts)
 
     async def _keep_sums(self, room: Room, sums: "_Sums", seen: int) -> None:
         """Keep a tally in the database when the way was long."""
         if sums.since_kept >= _LONG_WAY:
             sums.since_kept = 0
-            tally = Unread(sums.marks, sums.upto, sums.counts)
+            tally = Unread(sums.marks, sums.upto, sums.counts, sums.ignored)
             await self._keep(sums.user_id, room, tally, seen)
 
     async def _keep(
         self, user_id: UserId, room: Room, tally: Unread, seen: int
     ) -> None:
-        kept = Kept(room.nid, tally.marks.text(), tally.upto, tally.counts)
+        kept = Kept(room.nid, tally.key, tally.upto, tally.counts)
         async with self._db.transaction() as tx:
             await keep_tally(tx, user_id, kept, seen)
 
@@ -224,6 +244,7 @@ class _Sums:
     def __init__(self, user_id: UserId, begin: Unread) -> None:
         self.user_id = user_id
         self.marks = begin.marks
+        self.ignored = begin.ignored
         self.upto = begin.upto
         self.counts = dict(begin.counts)
         self.since_kept = 0
@@ -236,6 +257,8 @@ class _Sums:
         if digest.sender == self.user_id:
             if digest.reads:
                 self.counts.pop(thread, None)
+        elif digest.sender in self.ignored:
+            return
         elif notifies and digest.position > self.marks.threads.get(thread, 0):
             n, h = self.counts.get(thread, _NOTHING)
             self.counts[thread] = (n + 1, h + highlights)
@@ -257,7 +280,7 @@ class Judge:
 
         `position` is for events that have none of their own.
         """
-        if event.redaction is not None:
+        if event.redaction is not None or event.pdu.sender in self._history.ignored:
             return SILENT
         evaluator = self._history.at(position or event.position or 0)
         if evaluator is None:

@@ -25,6 +25,8 @@ class History:
     since: Sequence[int] = ()
     rulesets: Sequence[Ruleset] = ()
     evaluators: Sequence[Evaluator] = ()
+    # Of what they send nothing counts; unlike rules, as it is now.
+    ignored: frozenset[UserId] = frozenset()
 
     def at(self, position: int) -> Evaluator | None:
         """The rules in force at a position; None: the predefined ones."""
@@ -43,6 +45,7 @@ class KnownRules:
 
     def __init__(self, db: Database, live: Live) -> None:
         self._db = db
+        self._live = live
         self._histories: LruCache[UserId, History] = LruCache(_USERS)
         # Counts what was forgotten, so that what is being read does not outlive it.
         self._changes = 0
@@ -64,6 +67,7 @@ class KnownRules:
         if known is not None:
             return known
         changes = self._changes
+        ignored = await self._live.ignored.by(user_id)
         async with self._db.read() as tx:
             read = await store.read_history(tx, user_id)
         rulesets = [ruleset_of(user_id, each) for _, each in read]
@@ -72,6 +76,7 @@ class KnownRules:
             [position for position, _ in read],
             rulesets,
             [Evaluator(ruleset) for ruleset in rulesets],
+            ignored,
         )
         if changes == self._changes:
             self._histories.put(user_id, history)

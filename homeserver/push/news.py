@@ -34,6 +34,14 @@ class News:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Badges:
+    """For each room where it stood, and what was not read of it then."""
+
+    ignored: frozenset[UserId]  # by the user, when it was counted
+    of_rooms: Mapping[int, tuple[int, int]]
+
+
 class Newsroom:
     """Finds what users are to be told of."""
 
@@ -41,8 +49,7 @@ class Newsroom:
         self._db = db
         self._live = live
         self._counts = counts
-        # Of users: for each room where it stood, and what was not read of it then.
-        self._badges: LruCache[UserId, dict[int, tuple[int, int]]] = LruCache(_BADGES)
+        self._badges: LruCache[UserId, _Badges] = LruCache(_BADGES)
 
     async def between(self, user_id: UserId, after: int, upto: int) -> list[News]:
         """What came after a position, has not been read and notifies, in order."""
@@ -59,7 +66,11 @@ class Newsroom:
         user = await self._live.user(user_id)
         joined = {n: m for n, m in user.rooms.items() if m.membership == "join"}
         pulses = await self._live.pulses(joined)
-        known = self._badges.get(user_id) or {}
+        ignored = await self._live.ignored.by(user_id)
+        remembered = self._badges.get(user_id)
+        known: Mapping[int, tuple[int, int]] = {}
+        if remembered is not None and remembered.ignored == ignored:
+            known = remembered.of_rooms
         badges: dict[int, tuple[int, int]] = {}
         moved: dict[int, Member] = {}
         for nid, pulse in pulses.items():
@@ -76,7 +87,7 @@ class Newsroom:
         open_ = {n: m for n, m in moved.items() if pulses[n].events > marks[n].start}
         for nid, unread in (await self._unread(user_id, open_, upto)).items():
             badges[nid] = (badges[nid][0], unread.total()[0])
-        self._badges.put(user_id, badges)
+        self._badges.put(user_id, _Badges(ignored, badges))
         return sum(number for _, number in badges.values())
 
     async def _unread(

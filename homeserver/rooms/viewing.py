@@ -42,12 +42,16 @@ async def visible(
 ) -> list[Sight]:
     """Those of the events of one room that the reader may see, in order.
 
-    Events without a known state (outliers) are not shown.
+    Events without a known state (outliers) are not shown, and of users whom the reader
+    ignores only what is state.
     """
+    ignored = await live.ignored.by(reader.user_id)
     last_joined = await _last_joined(live, reader)
     at = await _circumstances(live, reader, events, last_joined)
     sights = []
     for event in events:
+        if event.pdu.sender in ignored and event.pdu.key is None:
+            continue
         before = at.get(event.nid)
         if before is None or not may_see(event.pdu, reader.user_id, before):
             continue

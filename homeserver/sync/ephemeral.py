@@ -6,7 +6,7 @@ Spec: client-server-api#typing-notifications, client-server-api#receipts
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from federation.canonical_json import JsonObject
+from federation.canonical_json import JsonObject, JsonValue
 from homeserver.receipts.content import contents_of
 from homeserver.receipts.store import Receipt, receipts_between
 from homeserver.sync.request import Sources, SyncRequest
@@ -16,7 +16,10 @@ from homeserver.typing.store import typing_in
 async def read(
     sources: Sources, request: SyncRequest, joined: Iterable[int], upto: int
 ) -> Mapping[int, list[JsonObject]]:
-    """The ephemeral events of those rooms that are newer than the token."""
+    """The ephemeral events of those rooms that are newer than the token.
+
+    They say nothing of users whom the reader ignores.
+    """
     since = request.since or 0
     pulses = await sources.live.pulses(joined)
     keeps = request.filter.room.ephemeral.keeps
@@ -28,17 +31,18 @@ async def read(
     found: defaultdict[int, list[JsonObject]] = defaultdict(list)
     if not receipts and not typing:
         return found
+    reader = request.viewer.user_id
+    ignored = await sources.live.ignored.by(reader)
     async with sources.db.read() as tx:
         if typing:
             for nid, users in (await typing_in(tx, typing)).items():
-                found[nid].append(
-                    {"type": "m.typing", "content": {"user_ids": list(users)}}
-                )
+                shown: list[JsonValue] = [u for u in users if u not in ignored]
+                found[nid].append({"type": "m.typing", "content": {"user_ids": shown}})
         moved: defaultdict[int, list[Receipt]] = defaultdict(list)
         if receipts:
-            reader = request.viewer.user_id
             for each in await receipts_between(tx, receipts, reader, since, upto):
-                moved[each.room_nid].append(each)
+                if each.user_id not in ignored:
+                    moved[each.room_nid].append(each)
     for nid, of_room in moved.items():
         found[nid] += [
             {"type": "m.receipt", "content": content}

@@ -13,7 +13,7 @@ from federation.canonical_json import JsonObject, JsonValue
 from homeserver.devices.inbox import Inbox
 from homeserver.live.room import Member, Room, User
 from homeserver.rooms.timeline import Point
-from homeserver.sync import device_lists, ephemeral, own, to_device
+from homeserver.sync import device_lists, ephemeral, invites, own, to_device
 from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
@@ -245,11 +245,13 @@ async def _other_rooms(
     user_id = request.viewer.user_id
     keeps = request.filter.room.keeps_room
     stripped: Mapping[int, list[JsonObject]] = {}
-    pending = [*moved.invited, *moved.knocked]
+    hidden = await invites.hidden(sources.live, user_id, moved.invited)
+    invited = {n: m for n, m in moved.invited.items() if n not in hidden}
+    pending = [*invited, *moved.knocked]
     if pending:
         async with sources.db.read() as tx:
             stripped = await read_stripped(tx, user_id, pending)
-    for name, members in (("invite", moved.invited), ("knock", moved.knocked)):
+    for name, members in (("invite", invited), ("knock", moved.knocked)):
         sections: dict[str, JsonValue] = {}
         async for room in _rooms(sources, members):
             if keeps(room.room_id):

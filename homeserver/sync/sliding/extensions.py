@@ -145,14 +145,17 @@ async def read_receipts(
     by_since: defaultdict[int, list[int]] = defaultdict(list)
     for nid, since in moved.items():
         by_since[since].append(nid)
+    ignored = await scene.sources.live.ignored.by(user_id)
     async with scene.sources.db.read() as tx:
         for since, nids in by_since.items():
             for each in await receipts_between(tx, nids, user_id, since, scene.upto):
-                found[each.room_nid].append(each)
+                if each.user_id not in ignored:
+                    found[each.room_nid].append(each)
         if fresh:
             at = [event_id for nid in fresh for event_id in view.events.get(nid, ())]
             for each in await receipts_at(tx, fresh, user_id, at):
-                found[each.room_nid].append(each)
+                if each.user_id not in ignored:
+                    found[each.room_nid].append(each)
     if not found:
         return None
     return {
@@ -182,10 +185,12 @@ async def read_typing(scene: Scene, extension: Extension, view: InView) -> Json 
     moved = [*stale.moved, *fresh]
     if not moved:
         return None
+    ignored = await scene.sources.live.ignored.by(scene.viewer.user_id)
     async with scene.sources.db.read() as tx:
-        found = await typing_in(tx, moved)
+        typing = await typing_in(tx, moved)
+    found = {n: [u for u in users if u not in ignored] for n, users in typing.items()}
     shown = {
-        view.room_ids[nid]: {"type": "m.typing", "content": {"user_ids": list(users)}}
+        view.room_ids[nid]: {"type": "m.typing", "content": {"user_ids": users}}
         for nid, users in found.items()
         if users or nid not in fresh
     }

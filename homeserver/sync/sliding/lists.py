@@ -7,6 +7,7 @@ from typing import NamedTuple
 from federation.ids import RoomId
 from homeserver.live.live import Live
 from homeserver.live.room import Member, User
+from homeserver.sync import invites
 from homeserver.sync.sliding.connection import Phase, State
 from homeserver.sync.sliding.facts import Facts, Own, RoomFacts
 from homeserver.sync.sliding.request import Filters, ListConfig, SlidingRequest
@@ -67,6 +68,7 @@ async def standing_of(live: Live, facts: Facts, user: User, state: State) -> Sta
         if member.membership in _OUT and nid not in state.rooms and not member.forgotten
     }
     removed = await facts.removed(out) if out else ()
+    hidden = await invites.hidden(live, user.user_id, user.rooms)
     pulses = await live.pulses(
         [nid for nid, m in user.rooms.items() if m.membership == "join"]
     )
@@ -74,6 +76,8 @@ async def standing_of(live: Live, facts: Facts, user: User, state: State) -> Sta
     upto = live.position
     moves: dict[int, Moves] = {}
     for nid, member in user.rooms.items():
+        if nid in hidden and member.membership == "invite":
+            continue
         pulse = pulses.get(nid)
         if pulse is not None and member.membership == "join":
             events = max(pulse.events, member.position)
