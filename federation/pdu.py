@@ -5,8 +5,7 @@ Whether its signatures, hashes and authorization hold are later questions.
 Spec: rooms/v12#event-format, server-server-api#pdus
 """
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from federation import canonical_json, signatures
@@ -134,15 +133,16 @@ class Pdu:
         """Take canonical JSON that was made before."""
         self._text = text
 
-    def pack(self) -> None:
+    def pack(self, share: Callable[[str], str]) -> None:
         """Keep the text in place of what can be read from it, for a long time to come.
 
         The content of state events stays: authorization asks for it again and again.
+        `share` gives one string for all equal ones, such as `sys.intern`.
         """
         self._text = self.text
-        self.room_id = RoomId(sys.intern(self.room_id))
-        self.sender = UserId(sys.intern(self.sender))
-        self.type = sys.intern(self.type)
+        self.room_id = RoomId(share(self.room_id))
+        self.sender = UserId(share(self.sender))
+        self.type = share(self.type)
         self._json = self._prev_events = self._auth_events = None
         if self.state_key is None:
             self._content = None

@@ -11,7 +11,8 @@ import aiohttp
 import typer
 from rich.markup import escape
 
-from homeserver.cli.console import Steps, fail, out
+from homeserver.cli.console import out
+from homeserver.cli.steps import Steps, fail
 from homeserver.demo.certificates import CertificateAuthority
 from homeserver.demo.dialogue import Dialogue
 from homeserver.demo.people import DidNotArrive, Person, Refusal

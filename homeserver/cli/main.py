@@ -1,6 +1,5 @@
 """All commands together, and how any of them ends when something is wrong."""
 
-import sys
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Final
@@ -8,27 +7,11 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from federation.errors import ProtocolError
 from homeserver.cli import config, init, migrate, serve, user
-from homeserver.cli.console import fail
-from homeserver.cli.user import Refused
-from homeserver.config import ConfigError
-from homeserver.db.errors import DatabaseError
-from homeserver.http.server import CannotListen
-from homeserver.signing_key import UnusableKey
+from homeserver.cli.options import ConfigOption, named_file
+from homeserver.cli.steps import ending_well_or_told
 
 DISTRIBUTION: Final = "hearth-homeserver"
-INTERRUPTED: Final = 130  # 128 + SIGINT
-
-# What is wrong with the surroundings and not with us: told in a line, no traceback.
-EXPECTED: Final = (
-    CannotListen,
-    ConfigError,
-    DatabaseError,
-    ProtocolError,
-    Refused,
-    UnusableKey,
-)
 
 # Commands whose libraries a server should not carry: 9 MB of it, loaded when called.
 LATER: Final = ("demo", "check")
@@ -59,7 +42,14 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-commands.command()(serve.serve)
+
+
+@commands.command("serve")
+def _serve(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the server until Ctrl-C or SIGTERM."""
+    serve.serve(named_file(context, config))
+
+
 commands.command()(init.init)
 commands.add_typer(user.commands, name="user")
 commands.add_typer(config.commands, name="config")
@@ -107,10 +97,4 @@ def root(
 
 def main() -> None:
     """Run the command line."""
-    try:
-        commands(prog_name="hearth")
-    except EXPECTED as error:
-        fail(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    ending_well_or_told(lambda: commands(prog_name="hearth"))

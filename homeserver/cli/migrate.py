@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from homeserver.cli.console import Steps, out
+from homeserver.cli.console import out
 from homeserver.cli.database import any_database
 from homeserver.cli.options import ConfigOption, load
+from homeserver.cli.steps import Steps
 from homeserver.config import Config
 from homeserver.db import migrate as migrating
 

@@ -1,13 +1,12 @@
 """The one option that all commands share, and what it leads to."""
 
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
+from homeserver.cli import serve
 from homeserver.config import Config
-
-DEFAULT_FILE: Final = Path("hearth.toml")
 
 ConfigOption: TypeAlias = Annotated[
     Path | None,
@@ -30,7 +29,7 @@ def named_file(context: typer.Context, own: Path | None) -> Path | None:
 
 def config_file(context: typer.Context, own: Path | None) -> Path | None:
     """The file that is named, or found here; None: no file."""
-    return named_file(context, own) or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    return serve.config_file(named_file(context, own))
 
 
 def repeated(context: typer.Context, own: Path | None) -> str:

@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import structlog
 import uvloop
 
-from homeserver.cli.console import Steps
 from homeserver.cli.database import own_database
 from homeserver.cli.service_manager import tell_service_manager
+from homeserver.cli.steps import Steps
 from homeserver.config import Config
 from homeserver.db.migrate import migrate
 

@@ -1,30 +1,88 @@
-"""`hearth serve`: run the server."""
+"""`hearth serve`: run the server.
 
-import typer
+The usual forms of the command are read here, so that a server carries neither the
+parser nor the painter of the other commands.
+"""
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from homeserver import logs
 from homeserver.accounts.store import overview
 from homeserver.app import Server
 from homeserver.cli import running
-from homeserver.cli.console import myself, out
-from homeserver.cli.options import ConfigOption, load, repeated
+from homeserver.cli.steps import ending_well_or_told, myself, say
+from homeserver.config import Config
+
+DEFAULT_FILE: Final = Path("hearth.toml")
+_OPTION: Final = ("--config", "-c")
+
+# glibc's mallopt: options by number, from malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 
 
-def serve(context: typer.Context, config: ConfigOption = None) -> None:
-    """Run the server until Ctrl-C or SIGTERM."""
-    loaded = load(context, config)
-    logs.set_up(loaded.logging.level, loaded.logging.format)
-    option = repeated(context, config)
+def named_file(arguments: Sequence[str]) -> tuple[bool, Path | None]:
+    """Whether the arguments are `serve` alone, and the file of `--config FILE`."""
+    words, named = list(arguments), None
+    commands = 0
+    while words:
+        word = words.pop(0)
+        if word == "serve":
+            commands += 1
+        elif word in _OPTION and words:
+            named = Path(words.pop(0))
+        elif word.startswith("--config="):
+            named = Path(word.removeprefix("--config="))
+        else:
+            return False, None
+    return commands == 1, named
+
+
+def config_file(named: Path | None) -> Path | None:
+    """The file that is named, or found here; None: no file."""
+    return named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
+def serve(named: Path | None) -> None:
+    """Run the server until Ctrl-C or SIGTERM. Raises: what EXPECTED names."""
+    give_back_memory()
+    config = Config.load(config_file(named))
+    logs.set_up(config.logging.level, config.logging.format)
+    option = f" --config {named}" if named is not None else ""
 
     async def greet(server: Server) -> None:
         for address in server.addresses:
             served = ", ".join(address.serves) or "nothing: federation is switched off"
-            out.print(f"listening at {address.url} for {served}")
+            say(f"listening at {address.url} for {served}")
         async with server.context.db.read() as tx:
             has_administrator = await overview.has_administrator(tx)
         if not has_administrator:
-            out.print("make the first administrator with:")
-            out.print(f"  {myself()} user create{option} NAME --admin")
-        out.print("stop with Ctrl-C")
+            say("make the first administrator with:")
+            say(f"  {myself()} user create{option} NAME --admin")
+        say("stop with Ctrl-C")
 
-    running.run(loaded, Server, greet)
+    running.run(config, Server, greet)
+
+
+def give_back_memory() -> None:
+    """Have the C library return what is freed, where it has a say in it.
+
+    Password hashing frees 20 MB at a time. glibc takes that for a habit, and from then
+    on serves large requests from heaps that it seldom shrinks: 20 MB more in all.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        mallopt(_M_TRIM_THRESHOLD, 128 * 1024)
+        mallopt(_M_ARENA_MAX, 2)
+
+
+def main(named: Path | None) -> None:
+    """The whole process of a server."""
+    ending_well_or_told(lambda: serve(named))
+    sys.exit(0)

@@ -13,9 +13,10 @@ from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_new_localpart, parse_user_id
 from homeserver.accounts import passwords
 from homeserver.accounts.store import overview, users
-from homeserver.cli.console import Steps, at_terminal, out
+from homeserver.cli.console import at_terminal, out
 from homeserver.cli.database import opened
 from homeserver.cli.options import ConfigOption, load
+from homeserver.cli.steps import Refused, Steps
 from homeserver.config import Config
 from homeserver.errors import MatrixError
 
@@ -32,10 +33,6 @@ Password = Annotated[
         show_default=False,
     ),
 ]
-
-
-class Refused(Exception):  # noqa: N818 - reads as a sentence at the raise
-    """What was asked for cannot be done; the text says why."""
 
 
 @commands.command()

@@ -1,5 +1,6 @@
 """Events by number and by ID, from the cache or the database."""
 
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -34,7 +35,7 @@ class Events:
     def put(self, event: StoredEvent) -> None:
         """Keep an event that was just written or that changed."""
         self._changes += 1
-        event.pdu.pack()
+        event.pdu.pack(sys.intern)
         self._by_nid.put(event.nid, event)
         self._nid_of.put(event.event_id, event.nid)
 
@@ -82,7 +83,7 @@ class Events:
         async with self._db.read() as tx:
             events = await store.read_events(tx, nids)
         for nid, event in events.items():
-            event.pdu.pack()
+            event.pdu.pack(sys.intern)
             if changes == self._changes and nid not in self._by_nid:
                 self._by_nid.put(nid, event)
             self._nid_of.put(event.event_id, nid)
