@@ -66,7 +66,7 @@ from homeserver.push.keeper import Keeper
 from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.rooms import client_api as rooms_client_api
-from homeserver.rooms import create_api, history_api, membership_api, stripped
+from homeserver.rooms import create_api, history_api, membership_api, sticky, stripped
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
@@ -128,6 +128,7 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     following.FORGET_UNSHARED,
     following.INTRODUCE,
     push_keeping.FORGET_REDACTED,
+    sticky.STICKY_EVENTS,
 )
 
 _KNOWN_KEYS: Final = 100_000
@@ -245,6 +246,7 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
     yield Periodic(
         "forget-delayed", delayed_tasks.EVERY_S, lambda: delayed_tasks.forget_old(ctx)
     )
+    yield Periodic("sticky-events", sticky.EVERY_S, lambda: sticky.forget_expired(ctx))
     yield Periodic(
         "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)
     )

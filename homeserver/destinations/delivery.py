@@ -125,6 +125,16 @@ class Delivery:
         """What is outgoing to the destination, transaction by transaction."""
         name = destination.name
         latest = await self._latest_after_long_absence(destination, upto)
+        async with self._ctx.db.read() as tx:
+            sticky = await store.sticky_events(
+                tx, name, destination.cursor, upto, was_away=latest is not None
+            )
+        for start in range(0, len(sticky), MAX_PDUS):
+            items = [
+                Item(e.position, event_nid=e.event_nid)
+                for e in sticky[start : start + MAX_PDUS]
+            ]
+            yield Batch(items, destination.cursor)  # the cursor stays
         while destination.cursor < upto:
             after = destination.cursor
             async with self._ctx.db.read() as tx:

@@ -153,6 +153,8 @@ class Sender:
             # The joining user's device list may have been left for any of them.
             for server in room.servers.keys() - {room.our_name}:
                 self._nudge(server)
+        for server in _come(delta, room):
+            self._nudge(server)  # it may have to be told what was said before
         for event in delta.events:
             if not event.outgoing or event.position is None:
                 continue
@@ -352,6 +354,14 @@ def _has_join_of_ours(delta: RoomDelta, room: Room) -> bool:
         member.membership == "join" and server_of(user_id) == room.our_name
         for user_id, member in delta.members.items()
     )
+
+
+def _come(delta: RoomDelta, room: Room | None) -> set[ServerName]:
+    """Other servers that have come into the room with their first user."""
+    if room is None:
+        return set()
+    joined = {server_of(u) for u, m in delta.members.items() if m.membership == "join"}
+    return {s for s in joined if s != room.our_name and room.servers[s] == 1}
 
 
 def _backoff_of(failing: store.Failing) -> BackoffState:

@@ -281,6 +281,35 @@ async def latest_outgoing_events(
     )
 
 
+async def sticky_events(
+    tx: Tx, server: ServerName, after: int, upto: int, *, was_away: bool
+) -> list[OutgoingEvent]:
+    """Sticky events of ours that a server lacks although it is past them. MSC4354.
+
+    Those of rooms that it came into after the cursor; and when it was away for long,
+    those that are left out of what it is told then.
+    """
+    return await fetch_as(
+        tx,
+        OutgoingEvent,
+        """
+        SELECT e.position, e.event_nid
+          FROM room_servers s
+          JOIN sticky_events k USING (room_nid)
+          JOIN events e USING (event_nid)
+         WHERE s.server_name = $1 AND s.joined > 0 AND e.outgoing
+           AND k.until_ms > extract(epoch FROM clock_timestamp()) * 1000
+           AND (s.since > $2 AND s.since <= $3 AND e.position <= s.since
+                OR $4 AND e.position > $2 AND e.position <= $3)
+         ORDER BY e.position
+        """,
+        server,
+        after,
+        upto,
+        was_away,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class OutgoingReceipt:
     """A receipt of a user of ours, its room, and when it moved."""

@@ -15,6 +15,7 @@ from federation import canonical_json
 from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import UserId
 from federation.pdu import Pdu
+from homeserver.events.sticky import STICKY, left_ms, sticky_ms
 from homeserver.events.stored import StoredEvent
 
 # As the device of a transaction ID: it is the ID of a delayed event. MSC4140. No device
@@ -70,6 +71,9 @@ def shared_object(event: Pdu) -> JsonObject:
         # Old clients look at the top, new ones in content, whatever the version.
         shown["redacts"] = event.redacts
         shown["content"] = {**event.content, "redacts": event.redacts}
+    duration_ms = sticky_ms(event)
+    if duration_ms is not None:
+        shown[STICKY] = {"duration_ms": duration_ms}
     return shown
 
 
@@ -112,6 +116,9 @@ def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:
         unsigned["replaces_state"] = sight.replaced.event_id
         if sight.shows_replaced:
             unsigned["prev_content"] = sight.replaced.shown.content
+    sticks_ms = left_ms(event.shown, now_ms)
+    if sticks_ms is not None:
+        unsigned["msc4354_sticky_duration_ttl_ms"] = sticks_ms
     if event.redaction is not None:
         unsigned["redacted_because"] = redaction_object(event.redaction)
     if event.txn_id is not None and event.pdu.sender == viewer.user_id:

@@ -29,6 +29,7 @@ class Kind(IntEnum):
     TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys
     PUSHERS = 30  # user_id
+    STICKY = 31  # room_nid, ref: event_nid of a sticky event that was admitted late
     PRESENCE = 40  # user_id (anybody's)
     PROFILE = 41  # user_id (anybody's)
 

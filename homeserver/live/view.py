@@ -146,7 +146,7 @@ class View:
 
     def _apply_change(self, position: int, change: Change) -> None:
         match change.kind:
-            case Kind.RECEIPT | Kind.TYPING:
+            case Kind.RECEIPT | Kind.TYPING | Kind.STICKY:
                 self._move_room(position, change)
             case Kind.REDACTED | Kind.BACKFILLED if change.ref is not None:
                 self._events.forget(change.ref)

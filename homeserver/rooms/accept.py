@@ -21,6 +21,8 @@ from federation.ids import EventId, UserId
 from federation.pdu import Pdu, StateKey
 from homeserver.db.pool import Database
 from homeserver.events import store
+from homeserver.events.sticky import sticky_ms
+from homeserver.events.sticky_store import insert_sticky
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.live.room import Head, Room
@@ -314,6 +316,16 @@ def refusal(
     return None
 
 
+async def refusal_now(live: Live, room: Room, pdu: Pdu) -> str | None:
+    """Why the room as it is now refuses a message event, if it does."""
+    keys = auth_rules.auth_keys(
+        pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
+    )
+    nids = {key: room.state[key] for key in (*keys, CREATE) if key in room.state}
+    state = await _state_pdus(live, nids)
+    return refusal(pdu, state, state.get(CREATE), vouched=True)
+
+
 async def _store_aside(db: Database, live: Live, judged: _Judged) -> None:
     """Store a rejected or soft-failed event: known, but in nobody's timeline."""
     event = judged.event
@@ -331,6 +343,9 @@ async def _store_aside(db: Database, live: Live, judged: _Judged) -> None:
         nids = await store.read_nids(tx, (event.event_id,))
         if nids[event.event_id] != event.nid:
             raise Conflict  # another process has stored it meanwhile
+        if event.rejected is None and sticky_ms(event.pdu) is not None:
+            # Perhaps its sender may send it after all, before it sticks no longer.
+            await insert_sticky(tx, ((event, None),))
     live.events.put(event)
 
 

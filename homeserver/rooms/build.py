@@ -26,6 +26,7 @@ from federation.pdu import (
 )
 from federation.room_versions import EventIdFormat
 from federation.signatures import SigningKey
+from homeserver.events.sticky import STICKY
 from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
@@ -34,9 +35,6 @@ from homeserver.live.steps import Step
 from homeserver.live.writers import RoomWriter
 
 MAX_DEPTH: Final = 2**53 - 1
-# Where an event says that it is sticky, and for how long it may be. MSC4354.
-STICKY: Final = "msc4354_sticky"
-MAX_STICKY_MS: Final = 3_600_000
 CREATE: Final = ("m.room.create", "")
 
 

@@ -10,6 +10,7 @@ from federation.ids import EventId, RoomId, UserId
 from homeserver import errors
 from homeserver.context import Context
 from homeserver.events.client_format import Sight, Viewer, render
+from homeserver.events.sticky import MAX_STICKY_MS
 from homeserver.events.stored import StoredEvent
 from homeserver.http import replies
 from homeserver.http.auth import by_access_token
@@ -19,7 +20,6 @@ from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live import loading
 from homeserver.rooms.access import access
-from homeserver.rooms.build import MAX_STICKY_MS
 from homeserver.rooms.members import Members, members_at, read_members
 from homeserver.rooms.posting import REDACTION, Author, Post, put_event, put_redaction
 from homeserver.rooms.viewing import state_sights

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from federation.canonical_json import JsonObject
+from federation.ids import UserId
 from homeserver.events.client_format import Sight
 from homeserver.live.room import Member, Room
 from homeserver.push.counts import Unread
 from homeserver.rooms.viewing import Reader
 from homeserver.sync.request import Rendered, Sources, SyncRequest
 from homeserver.sync.states import MEMBER, read_change, state_section
+from homeserver.sync.sticky import SECTION, Delivered, news_of
 from homeserver.sync.summary import read_heroes, summary_of
 from homeserver.sync.timelines import read_timeline, room_state_at
 
@@ -20,19 +22,19 @@ class Extras:
 
     ephemeral: Mapping[int, Sequence[JsonObject]] = field(default_factory=dict)
     account_data: Mapping[int, Sequence[JsonObject]] = field(default_factory=dict)
+    sticky: Mapping[int, Sequence[Delivered]] = field(default_factory=dict)
 
 
 async def was_joined(
-    sources: Sources, room: Room, request: SyncRequest, member: Member
+    sources: Sources, room: Room, user_id: UserId, since: int | None, member: Member
 ) -> bool:
-    """Whether the user was joined at the token already."""
-    since = request.since
+    """Whether the user was joined at that position already."""
     if since is None:
         return False
     if member.position <= since:
         return True
     root = await room_state_at(sources.db, sources.live, room, since)
-    key = (MEMBER, str(request.viewer.user_id))
+    key = (MEMBER, str(user_id))
     nid = (await sources.live.states.get(root, (key,))).get(key)
     event = None if nid is None else await sources.live.events.by_nid(nid)
     return event is not None and event.pdu.membership == "join"
@@ -50,7 +52,8 @@ async def joined_section(
 ) -> JsonObject | None:
     """What is new of a joined room; None when nothing is."""
     live = sources.live
-    known = await was_joined(sources, room, request, member)
+    user_id = request.viewer.user_id
+    known = await was_joined(sources, room, user_id, request.since, member)
     since = request.since if known else None
     timeline = await read_timeline(
         sources.db,
@@ -75,9 +78,10 @@ async def joined_section(
     ephemeral = extras.ephemeral.get(room.nid, ())
     account_data = extras.account_data.get(room.nid, ())
     read_more = unread.marks.moved > (since or 0)
-    if not (
-        whole or timeline.sights or state or ephemeral or account_data or read_more
-    ):
+    shown = {sight.event.event_id for sight in timeline.sights}
+    sticky = news_of(extras.sticky.get(room.nid, ()), since or 0, shown)
+    news = (timeline.sights, state, ephemeral, account_data, read_more, sticky)
+    if not whole and not any(news):
         return None
     section: JsonObject = {
         "timeline": {
@@ -91,6 +95,8 @@ async def joined_section(
         **_unread(request, unread),
         "summary": summary_of(room, heroes) if moved else {},
     }
+    if sticky:
+        section[SECTION] = {"events": [write(sight) for sight in sticky]}  # type: ignore[misc]
     return section
 
 

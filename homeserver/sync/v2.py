@@ -4,7 +4,7 @@ Spec: client-server-api#syncing
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -17,6 +17,7 @@ from homeserver.sync import device_lists, ephemeral, invites, own, to_device
 from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
+from homeserver.sync.sticky import read_sticky
 
 _ROOMS_AT_ONCE: Final = 50
 _GONE: Final = frozenset(("leave", "ban"))
@@ -204,6 +205,10 @@ async def _joined_sections(
     async for batch in _batches(sources, members):
         rooms = {room: members[room.nid] for room in batch if keeps(room.room_id)}
         unread = await sources.counts.of_rooms(request.viewer.user_id, rooms, upto)
+        sticky = await read_sticky(
+            sources, request.viewer.user_id, [room.nid for room in rooms], upto
+        )
+        extras = replace(extras, sticky=sticky)
         for room, member in rooms.items():
             section = await joined_section(
                 sources, request, room, member, upto, extras, unread[room.nid], write

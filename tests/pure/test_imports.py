@@ -63,6 +63,7 @@ PURE_IN_HOMESERVER = {
     "homeserver.errors",
     "homeserver.events.client_format",
     "homeserver.events.filters",
+    "homeserver.events.sticky",
     "homeserver.events.stored",
     "homeserver.http.trie",
     "homeserver.profile.fields",

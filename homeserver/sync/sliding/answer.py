@@ -235,5 +235,7 @@ async def _extensions(
         found[extensions.RECEIPTS] = await extensions.read_receipts(scene, asked, view)
     if (asked := wanted.get(extensions.TYPING)) is not None:
         found[extensions.TYPING] = await extensions.read_typing(scene, asked, view)
+    if extensions.STICKY in wanted:
+        found[extensions.STICKY] = await extensions.read_sticky_events(scene, view)
     told.update({name: Told(json) for name, json in found.items() if json is not None})
     return told

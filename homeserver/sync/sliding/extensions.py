@@ -16,16 +16,19 @@ from federation.ids import EventId, RoomId
 from homeserver.receipts.content import contents_of
 from homeserver.receipts.store import Receipt, receipts_at, receipts_between
 from homeserver.sync import own
+from homeserver.sync.joined import was_joined
 from homeserver.sync.sliding.connection import LIVE, NEVER, Phase
 from homeserver.sync.sliding.devices import E2EE
 from homeserver.sync.sliding.lists import Moves, Shown, Standing
 from homeserver.sync.sliding.request import Extension
 from homeserver.sync.sliding.scene import Scene
+from homeserver.sync.sticky import news_of, read_sticky
 from homeserver.typing.store import typing_in
 
 ACCOUNT_DATA: Final = "account_data"
 RECEIPTS: Final = "receipts"
 TYPING: Final = "typing"
+STICKY: Final = "org.matrix.msc4354.sticky_events"
 
 Json = dict[str, object]
 
@@ -197,6 +200,34 @@ async def read_typing(scene: Scene, extension: Extension, view: InView) -> Json 
     return {"rooms": shown} if shown else None
 
 
+# ── Sticky events ────────────────────────────────────────────────────────────────────
+
+
+async def read_sticky_events(scene: Scene, view: InView) -> Json | None:
+    """Sticky events of all rooms that the user is in; of new rooms, all. MSC4354."""
+    draft, upto, user_id = scene.draft, scene.upto, scene.viewer.user_id
+    place = draft.own.get(STICKY, NEVER)
+    since = None if place == NEVER else draft.since(place)
+    draft.put_own(STICKY, LIVE)
+    members = {
+        nid: member
+        for nid, member in view.standing.members.items()
+        if member.membership == "join"
+    }
+    found = await read_sticky(scene.sources, user_id, members, upto)
+    shown = {}
+    for nid, delivered in found.items():
+        room = await scene.sources.live.view.room(nid)
+        if room is None:
+            continue
+        known = await was_joined(scene.sources, room, user_id, since, members[nid])
+        start = since if known and since is not None else 0
+        sights = news_of(delivered, start, view.events.get(nid, ()))
+        if sights:
+            shown[room.room_id] = {"events": [scene.write(sight) for sight in sights]}
+    return {"rooms": shown} if shown else None
+
+
 # ── Places ───────────────────────────────────────────────────────────────────────────
 
 
@@ -205,7 +236,11 @@ def leave_behind(
 ) -> None:
     """Note where the client is left behind: what moved and was not told now."""
     draft, position, standing = scene.draft, scene.draft.position, view.standing
-    for stream, last in ((ACCOUNT_DATA, standing.moved_own), (E2EE, standing.moved)):
+    for stream, last in (
+        (ACCOUNT_DATA, standing.moved_own),
+        (E2EE, standing.moved),
+        (STICKY, standing.moved),
+    ):
         had = stream in extensions or draft.own.get(stream, NEVER) != LIVE
         if last > position and not had:
             draft.put_own(stream, position)
