@@ -93,7 +93,9 @@ CREATE TABLE events (
     redacted_by bigint,                        -- event_nid of the redaction
     outgoing boolean NOT NULL DEFAULT false,   -- ours, to be sent to the room's servers
     txn_device text COLLATE "C",               -- the device that sent it, and
-    txn_id text COLLATE "C"                    -- under which transaction ID
+    txn_id text COLLATE "C",                   -- under which transaction ID
+    relates_to text COLLATE "C",               -- the event_id of its parent, and
+    rel_type text COLLATE "C"                  -- what it is to that
 );
 CREATE UNIQUE INDEX events_position ON events (room_nid, position)
     WHERE position IS NOT NULL;
@@ -104,6 +106,13 @@ CREATE INDEX events_state ON events (room_nid, key_nid, position)
 CREATE INDEX events_outgoing ON events (room_nid, position) WHERE outgoing;
 CREATE UNIQUE INDEX events_txn ON events (sender, txn_device, room_nid, type, txn_id)
     WHERE txn_id IS NOT NULL;
+-- The children of an event; and those that are told with it, by room.
+CREATE INDEX events_children ON events (relates_to, depth, position)
+    WHERE relates_to IS NOT NULL AND position IS NOT NULL AND redacted_by IS NULL;
+CREATE INDEX events_bundled
+    ON events (room_nid, rel_type, relates_to, depth, position)
+    WHERE rel_type IN ('m.replace', 'm.thread', 'm.reference')
+      AND position IS NOT NULL AND redacted_by IS NULL;
 
 -- The event as signed, without `unsigned`: canonical JSON as received.
 CREATE TABLE event_json (

@@ -15,6 +15,7 @@ from federation.pdu import Pdu, stored_pdu
 from federation.room_versions import ROOM_VERSIONS
 from homeserver.db.pool import Tx
 from homeserver.db.rows import to_text
+from homeserver.events.relations import relation_of
 from homeserver.events.stored import StoredEvent
 
 Record: TypeAlias = "asyncpg.Record"
@@ -107,17 +108,19 @@ async def insert_events(
             SELECT * FROM unnest(
                 $1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[],
                 $6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::text[],
-                $11::bigint[], $12::bigint[], $13::text[], $14::boolean[], $15::text[]
+                $11::bigint[], $12::bigint[], $13::text[], $14::boolean[], $15::text[],
+                $16::text[], $17::text[]
             ) AS t (event_nid, event_id, room_nid, depth, type, key_nid, sender, ts,
                     prev_nids, auth_nids, state_before, state_after, rejected,
-                    soft_failed, json)
+                    soft_failed, json, relates_to, rel_type)
         ), stored AS (
             INSERT INTO events (event_nid, event_id, room_nid, depth, type, key_nid,
                                 sender, origin_server_ts, prev_nids, auth_nids,
-                                state_before, state_after, rejected, soft_failed)
+                                state_before, state_after, rejected, soft_failed,
+                                relates_to, rel_type)
             SELECT event_nid, event_id, room_nid, depth, type, key_nid, sender, ts,
                    prev_nids::bigint[], auth_nids::bigint[], state_before, state_after,
-                   rejected, soft_failed
+                   rejected, soft_failed, relates_to, rel_type
               FROM given
             ON CONFLICT (event_id) DO NOTHING
             RETURNING event_nid
@@ -126,13 +129,25 @@ async def insert_events(
         SELECT event_nid, json FROM given JOIN stored USING (event_nid)
         """,
         *columns_of(events, key_nids),
+        *relation_columns(events),
+    )
+
+
+def relation_columns(
+    events: Sequence[StoredEvent],
+) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """What the events relate to, and how."""
+    relations = [relation_of(event.pdu) for event in events]
+    return (
+        [None if r is None else r.event_id for r in relations],
+        [None if r is None else to_text(r.rel_type) for r in relations],
     )
 
 
 def columns_of(
     events: Sequence[StoredEvent], key_nids: Mapping[int, int]
 ) -> tuple[Sequence[object], ...]:
-    """The columns of `insert_events`, as arrays."""
+    """The columns of `insert_events` but for the relations, as arrays."""
     return (
         [e.nid for e in events],
         [e.pdu.event_id for e in events],

@@ -117,19 +117,21 @@ WITH seq AS (
     INSERT INTO events (event_nid, event_id, room_nid, depth, type, key_nid, sender,
                         origin_server_ts, prev_nids, auth_nids, state_before,
                         state_after, rejected, soft_failed, position, room_state,
-                        outgoing, txn_device, txn_id)
+                        outgoing, txn_device, txn_id, relates_to, rel_type)
     SELECT u.event_nid, u.event_id, u.room_nid, u.depth, u.type, u.key_nid, u.sender,
            u.ts, u.prev_nids::bigint[], u.auth_nids::bigint[], u.state_before,
            u.state_after, u.rejected, u.soft_failed, seq.base + u.at, u.room_state,
-           u.outgoing, u.txn_device, u.txn_id
+           u.outgoing, u.txn_device, u.txn_id, u.relates_to, u.rel_type
       FROM seq, unnest($9::bigint[], $10::text[], $11::bigint[], $12::bigint[],
                        $13::text[], $14::bigint[], $15::text[], $16::bigint[],
                        $17::text[], $18::text[], $19::bigint[], $20::bigint[],
                        $21::text[], $22::boolean[], $24::bigint[], $25::bigint[],
-                       $26::boolean[], $27::text[], $28::text[])
+                       $26::boolean[], $27::text[], $28::text[], $35::text[],
+                       $36::text[])
              AS u (event_nid, event_id, room_nid, depth, type, key_nid, sender, ts,
                    prev_nids, auth_nids, state_before, state_after, rejected,
-                   soft_failed, at, room_state, outgoing, txn_device, txn_id)
+                   soft_failed, at, room_state, outgoing, txn_device, txn_id,
+                   relates_to, rel_type)
      WHERE u.room_nid IN (SELECT room_nid FROM room)
     ON CONFLICT (event_nid) DO UPDATE
        SET position = EXCLUDED.position, state_before = EXCLUDED.state_before,
@@ -245,6 +247,7 @@ async def write_batch(
         [None] * len(events) + [change.user_id for _, change in changes],
         [e.nid for e in events] + [change.ref for _, change in changes],
         [step.is_alone for _, step, _ in rooms.values()],
+        *store.relation_columns(events),
     )
     assert row is not None  # noqa: S101 - the sequencer has its one row
     return row["base"], frozenset(row["rooms"] or ())
