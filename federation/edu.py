@@ -37,7 +37,10 @@ SIGNING_KEY_UPDATE: Final = "m.signing_key_update"
 
 # "Currently the only kind of receipt supported is a 'read receipt'".
 READ: Final = "m.read"
-PRESENCES: Final = frozenset({"offline", "unavailable", "online"})
+# The last one is not in the specification yet (MSC3026).
+PRESENCES: Final = frozenset(
+    {"offline", "unavailable", "online", "org.matrix.msc3026.busy"}
+)
 # "Arbitrary utf8 string, of maximum length 32 codepoints."
 MAX_MESSAGE_ID: Final = 32
 ALL_DEVICES: Final = "*"

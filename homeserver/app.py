@@ -55,6 +55,10 @@ from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
 from homeserver.periodic import Periodic
+from homeserver.presence import client_api as presence_client_api
+from homeserver.presence import upkeep as presence_upkeep
+from homeserver.presence.attendance import Attendance
+from homeserver.presence.tell import PresenceTeller
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
 from homeserver.push import client_api as push_client_api
@@ -100,6 +104,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     history_api,
     receipts_client_api,
     typing_client_api,
+    presence_client_api,
     push_client_api,
     push_notifications_api,
     push_pushers_api,
@@ -197,9 +202,13 @@ class Server:
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
+        if config.presence.enabled:
+            await stack.enter_async_context(Attendance(ctx))
         if config.federation.enabled:
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))
+            if config.presence.enabled:
+                await stack.enter_async_context(PresenceTeller(ctx, sender))
         await self._listen(ctx, authentication)
 
     async def _listen(self, ctx: Context, authentication: Authentication) -> None:
@@ -250,6 +259,15 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
     yield Periodic(
         "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)
     )
+    if ctx.config.presence.enabled:
+        yield Periodic(
+            "presence", presence_upkeep.EVERY_S, lambda: presence_upkeep.pass_time(ctx)
+        )
+        yield Periodic(
+            "forget-presence",
+            presence_upkeep.FORGET_EVERY_S,
+            lambda: presence_upkeep.forget_old(ctx),
+        )
     if ctx.config.federation.enabled:
         yield Periodic(
             "device-lists", following.EVERY_S, lambda: following.fetch_stale(ctx)

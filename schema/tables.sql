@@ -273,13 +273,15 @@ CREATE TABLE filters (
     PRIMARY KEY (user_id, filter_id)
 );
 
--- One row a profile field; value is JSON.
+-- One row a profile field; value is JSON, `null` of a field that was removed.
 CREATE TABLE profiles (
     user_id text COLLATE "C" NOT NULL,
     field text COLLATE "C" NOT NULL,
     value text COLLATE "C" NOT NULL,
+    position bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (user_id, field)
 );
+CREATE INDEX profiles_position ON profiles (position) WHERE position > 0;
 
 -- ── In rooms, beside events ──────────────────────────────────────────────────────
 
@@ -301,6 +303,30 @@ CREATE UNLOGGED TABLE typing (
     user_id text COLLATE "C" NOT NULL,
     until timestamptz NOT NULL,
     PRIMARY KEY (room_nid, user_id)
+);
+
+-- How people are (homeserver/presence/states.py: ranks), and since when; as they were
+-- told last. `position` is when what others see of them changed.
+CREATE UNLOGGED TABLE presence (
+    user_id text COLLATE "C" PRIMARY KEY,
+    rank smallint NOT NULL,
+    status text COLLATE "C",
+    last_active timestamptz,
+    currently_active boolean NOT NULL,
+    position bigint NOT NULL,
+    local boolean NOT NULL,
+    told_at timestamptz NOT NULL
+);
+CREATE INDEX presence_position ON presence (position);
+CREATE INDEX presence_there ON presence (told_at) WHERE rank > 0;
+
+-- What each device of our users says, as long as it is there.
+CREATE UNLOGGED TABLE presence_devices (
+    user_id text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    rank smallint NOT NULL,
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (user_id, device_id)
 );
 
 CREATE TABLE room_aliases (

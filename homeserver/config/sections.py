@@ -168,6 +168,17 @@ class Calls(Struct, frozen=True, kw_only=True):
             raise ValueError("`turn_shared_secret` is missing, or a name and password")
 
 
+class Presence(Struct, frozen=True, kw_only=True):
+    """Whether people see of each other who is there."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="false: everybody is offline, and nobody is told anything else."
+        ),
+    ] = True
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """How much one user, address or server may ask."""
 
@@ -272,6 +283,7 @@ class Config(Struct, frozen=True, kw_only=True):
     registration: Registration = Registration()
     federation: Federation = Federation()
     calls: Calls = Calls()
+    presence: Presence = Presence()
     media: Media = Media()
     limits: Limits = Limits()
     logging: Logging = Logging()

@@ -234,7 +234,7 @@ class Delivery:
         destination.is_silent = isinstance(error, NotReachable)
         destination.is_failing = destination.was_away = True
         destination.retry_seconds = delay
-        destination.typing.clear()
+        destination.drop_fleeting()
         is_long = delay > SHORT_PAUSE_SECONDS
         if is_long:
             self._on_asleep(destination, delay)  # it costs nothing while it is gone

@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from federation.bodies import MAX_EDUS, MAX_PDUS, Transaction
-from federation.edu import Edu, Receipt, receipts_to_edus
+from federation.edu import (
+    Edu,
+    Presence,
+    Receipt,
+    presence_to_edu,
+    receipts_to_edus,
+)
 from federation.ids import ServerName
 
 MAX_QUEUE: Final = 500
-# Typing is dropped first.
+# Typing and presence are dropped first.
 MAX_TYPING: Final = 50
+MAX_PRESENCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Batch:
     items: Sequence[Item]
     last: int
     typing: Sequence[Edu] = ()
+    presence: Sequence[Presence] = ()
 
     @property
     def event_nids(self) -> list[int]:
@@ -43,6 +51,8 @@ class Batch:
         found = [item.edu for item in self.items if item.edu is not None]
         receipts = [item.receipt for item in self.items if item.receipt is not None]
         found += receipts_to_edus(receipts)
+        if self.presence and len(found) < MAX_EDUS:
+            found.append(presence_to_edu(self.presence))
         return [*found, *self.typing[: MAX_EDUS - len(found)]]
 
 
@@ -78,6 +88,7 @@ class Destination:
     retry_seconds: float = 0.0
     queue: deque[Item] = field(default_factory=deque)
     typing: dict[tuple[int, str], Edu] = field(default_factory=dict)
+    presence: dict[str, Presence] = field(default_factory=dict)
     # The transaction that failed, to be repeated as it was: (ID, transaction, batch).
     unanswered: tuple[str, Transaction, Batch] | None = None
     task: "asyncio.Task[None] | None" = None
@@ -128,16 +139,27 @@ class Destination:
         if key in self.typing or len(self.typing) < MAX_TYPING:
             self.typing[key] = edu
 
+    def offer_presence(self, update: Presence) -> None:
+        """Queue how a user is; only the last counts."""
+        if update.user_id in self.presence or len(self.presence) < MAX_PRESENCE:
+            self.presence[update.user_id] = update
+
     def take(self) -> Batch | None:
         """The next batch from the queue; None when there is nothing."""
-        if not self.queue and not self.typing:
+        if not self.queue and not self.typing and not self.presence:
             return None
         items = in_order(self.queue)
         batch = cut(items, items[-1].position if items else self.cursor)
         self.queue = deque(items[len(batch.items) :])
         typing = list(self.typing.values())
+        presence = list(self.presence.values())
+        self.drop_fleeting()
+        return Batch(batch.items, batch.last, typing, presence)
+
+    def drop_fleeting(self) -> None:
+        """Forget typing and presence: there is no point in telling them later."""
         self.typing.clear()
-        return Batch(batch.items, batch.last, typing)
+        self.presence.clear()
 
 
 def in_order(*items: Iterable[Item]) -> list[Item]:

@@ -13,7 +13,7 @@ from typing import Final, Self
 import structlog
 from prometheus_client import Gauge
 
-from federation.edu import Edu
+from federation.edu import Edu, Presence
 from federation.ids import ServerName, server_of
 from federation.wire.backoff import FIRST_SECONDS, BackoffState
 from homeserver.bounded import LruCache
@@ -22,7 +22,7 @@ from homeserver.db import leases
 from homeserver.db.errors import DatabaseUnavailable
 from homeserver.destinations import store
 from homeserver.destinations.delivery import Delivery
-from homeserver.destinations.destination import Destination, Item
+from homeserver.destinations.destination import MAX_PRESENCE, Destination, Item
 from homeserver.destinations.queue import target_server
 from homeserver.live.changes import Change, Kind
 from homeserver.live.room import Room, RoomDelta
@@ -62,8 +62,11 @@ class Sender:
         # Monotonic times before which a destination is not asked for.
         self._not_before: LruCache[ServerName, float] = LruCache(_REMEMBERED)
         self._heard_at: LruCache[ServerName, float] = LruCache(_REMEMBERED)
-        # Typing for destinations that are being asked for.
+        # Typing and presence for destinations that are being asked for.
         self._stash: LruCache[ServerName, dict[tuple[int, str], Edu]] = LruCache(
+            _STASHED
+        )
+        self._stash_presence: LruCache[ServerName, dict[str, Presence]] = LruCache(
             _STASHED
         )
         self._wanted: set[ServerName] = set()
@@ -203,6 +206,17 @@ class Sender:
             destination.offer_typing(key, edu)
             self._delivery.kick(destination)
 
+    def offer_presence(self, server: ServerName, update: Presence) -> None:
+        """Send how a user is, if the server can be reached."""
+        destination = self._held.get(server)
+        if destination is None:
+            stashed = self._stash_presence.peek(server) or {}
+            if len(stashed) < MAX_PRESENCE and self._want(server):
+                self._stash_presence.put(server, {**stashed, update.user_id: update})
+        elif not destination.is_paused:
+            destination.offer_presence(update)
+            self._delivery.kick(destination)
+
     def _on_reset(self) -> None:
         """The view has missed something: what was queued may not be all."""
         for destination in self._held.values():
@@ -302,12 +316,14 @@ class Sender:
                 retry_seconds=row.retry_seconds,
                 active_at=now,
                 typing=self._stash.pop(row.server_name) or {},
+                presence=self._stash_presence.pop(row.server_name) or {},
             )
             self._held[row.server_name] = destination
             self._not_before.pop(row.server_name)
             self._delivery.kick(destination)
         for server in refused:
             self._stash.pop(server)
+            self._stash_presence.pop(server)
             seconds = waits.get(server, _HELD_ELSEWHERE_SECONDS)
             self._not_before.put(server, now + seconds)
         held_destinations.set(len(self._held))

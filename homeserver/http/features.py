@@ -40,6 +40,7 @@ class Feature:
 
 FEATURES: Final = (
     Feature("org.matrix.msc4354", 4354, "sticky events"),
+    Feature("org.matrix.msc3026.busy_presence", 3026, "busy as a state of presence"),
     Feature("org.matrix.msc4140", 4140, "delayed events"),
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),
     Feature("org.matrix.simplified_msc3575", 4186, "simplified sliding sync"),

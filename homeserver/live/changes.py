@@ -30,8 +30,9 @@ class Kind(IntEnum):
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys
     PUSHERS = 30  # user_id
     STICKY = 31  # room_nid, ref: event_nid of a sticky event that was admitted late
-    PRESENCE = 40  # user_id (anybody's)
-    PROFILE = 41  # user_id (anybody's)
+    # user_id (anybody's); `Reach` has the rooms where it is seen.
+    PRESENCE = 45
+    PROFILE = 46
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Reach:
     """
 
     users: set[str] = field(default_factory=set)  # ours, with messages to devices
-    rooms: set[int] = field(default_factory=set)  # of a user whose devices changed
+    rooms: set[int] = field(default_factory=set)  # of the user who changed
     servers: set[str] = field(default_factory=set)  # with an EDU at this position
 
 
@@ -56,7 +57,8 @@ class Change:
     ref: int | None = None
     # Of MEMBERSHIP: which it is. Not a column, other processes look at the event.
     membership: str | None = None
-    # Of TO_DEVICE, DEVICE_LIST and TOKENS, which may change a device list. No column.
+    # Of TO_DEVICE, DEVICE_LIST and TOKENS, which may change a device list, and of
+    # PRESENCE and PROFILE. No column.
     reach: Reach | None = None
 
 

@@ -33,7 +33,9 @@ _POLL_SECONDS: Final = 2.0
 # Every process says at each poll that it is there.
 _ALONE_AFTER_SECONDS: Final = 5 * _POLL_SECONDS
 _MAX_BEHIND: Final = 20_000  # more: forget the view and begin anew
-_REACHING: Final = frozenset((Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST))
+_REACHING: Final = frozenset(
+    (Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST, Kind.PRESENCE, Kind.PROFILE)
+)
 
 log = structlog.get_logger(__name__)
 

@@ -177,9 +177,14 @@ class Live:
         """A local user's membership in a room, whatever it is."""
         return (await self.view.user(user_id)).rooms.get(room_nid)
 
-    async def wait(self, user: User, since: int, timeout_s: float) -> None:
-        """Return when anything of this user moved past `since`, or after a while."""
-        await self.view.wait(user, since, timeout_s)
+    async def wait(
+        self, user: User, since: int, timeout_s: float, *, people: bool = False
+    ) -> None:
+        """Return when anything of this user moved past `since`, or after a while.
+
+        `people`: also when somebody's presence or profile did.
+        """
+        await self.view.wait(user, since, timeout_s, people=people)
 
     # ── Upkeep ───────────────────────────────────────────────────────────────────
 

@@ -161,7 +161,7 @@ async def read_pulses(tx: Tx, nids: Sequence[int], position: int) -> dict[int, P
     """When those rooms moved last, as of the snapshot's position.
 
     Typing keeps no position: where somebody types it moved just now, elsewhere never.
-    `devices` errs to the late side: it would take a look at every member.
+    `devices` and `people` err to the late side: it would take a look at every member.
     """
     rows = await tx.fetch(
         """
@@ -181,13 +181,14 @@ async def read_pulses(tx: Tx, nids: Sequence[int], position: int) -> dict[int, P
             members=members or 0,
             devices=devices or 0,
             typing=position if types else 0,
+            people=position,
         )
         for nid, events, receipts, members, devices, types in rows
     }
 
 
 async def read_user(tx: Tx, user_id: UserId, position: int) -> User:
-    """A local user's memberships; `moved` errs to the late side."""
+    """A local user's memberships; `moved` and `people` err to the late side."""
     rows = await tx.fetch(
         """
         SELECT room_nid, membership, event_nid, position, forgotten
@@ -207,11 +208,12 @@ async def read_user(tx: Tx, user_id: UserId, position: int) -> User:
         },
         moved=position,
         to_device=to_device or 0,
+        people=position,
     )
 
 
 async def read_reaches(tx: Tx, positions: Sequence[int]) -> dict[int, Reach]:
-    """Whom changes at those positions concern, about devices."""
+    """Whom changes at those positions concern, about devices and people."""
     found: dict[int, Reach] = {position: Reach() for position in positions}
     rows = await tx.fetch(
         """
@@ -219,7 +221,9 @@ async def read_reaches(tx: Tx, positions: Sequence[int]) -> dict[int, Reach]:
           FROM to_device WHERE position = ANY($1)
          UNION ALL
         SELECT d.position, NULL, m.room_nid, NULL
-          FROM device_lists d
+          FROM (SELECT position, user_id FROM device_lists
+                 UNION ALL SELECT position, user_id FROM presence
+                 UNION ALL SELECT position, user_id FROM profiles) AS d
           JOIN memberships m ON m.user_id = d.user_id AND m.membership = 'join'
          WHERE d.position = ANY($1)
          UNION ALL

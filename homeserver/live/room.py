@@ -52,10 +52,11 @@ class Pulse:
     typing: int = 0
     members: int = 0  # with events: when a membership changed
     devices: int = 0  # the device list of a member
+    people: int = 0  # presence or profile of a member; few clients want these
 
     @property
     def last(self) -> int:
-        """The last position at which anything moved."""
+        """The last position at which anything moved that every client wants."""
         return max(self.events, self.receipts, self.typing, self.devices)
 
 
@@ -190,7 +191,10 @@ class User:
     # Last positions of what is the user's own.
     moved: int = 0  # memberships, account data, receipts of theirs …: anything
     to_device: int = 0  # messages to devices of theirs
+    people: int = 0  # their own presence or profile
     waiters: set[asyncio.Future[None]] = field(default_factory=set)
+    # Those who also want to know of other people.
+    people_waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
     @property
     def cost(self) -> int:
@@ -200,5 +204,12 @@ class User:
     def wake(self) -> None:
         """Let everybody go on who waits for this user."""
         for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.wake_for_people()
+
+    def wake_for_people(self) -> None:
+        """Let those go on who want to know of presence and profiles."""
+        for waiter in self.people_waiters:
             if not waiter.done():
                 waiter.set_result(None)

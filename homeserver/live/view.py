@@ -36,6 +36,7 @@ _OF_USER: Final = frozenset(
         Kind.TOKENS,
     )
 )
+_OF_PEOPLE: Final = frozenset((Kind.PRESENCE, Kind.PROFILE))
 
 Loaded = TypeVar("Loaded")
 Applied = RoomDelta | tuple[int, Change]
@@ -156,6 +157,8 @@ class View:
                 self._move_user(position, change)
             case Kind.DEVICE_LIST | Kind.TOKENS:
                 self._move_device_list(position, change)
+            case Kind.PRESENCE | Kind.PROFILE:
+                self._move_people(position, change)
             case Kind.TO_DEVICE if change.reach is not None:
                 for user_id in change.reach.users:
                     self._move_inbox(position, user_id)
@@ -181,6 +184,19 @@ class View:
             if pulse is not None:
                 pulse.devices = max(pulse.devices, position)
             self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
+
+    def _move_people(self, position: int, change: Change) -> None:
+        """What somebody says of themselves: only those wake who want to know."""
+        user = self._held_users.get(change.user_id or "")
+        if user is not None:
+            user.people = max(user.people, position)
+            user.wake_for_people()
+        for room_nid in change.reach.rooms if change.reach else ():
+            pulse = self._pulses.peek(room_nid)
+            if pulse is not None:
+                pulse.people = max(pulse.people, position)
+            for waiting in self._waiting_in(room_nid, self._held_rooms.get(room_nid)):
+                waiting.wake_for_people()
 
     def _move_inbox(self, position: int, user_id: str) -> None:
         user = self._held_users.get(user_id)
@@ -216,27 +232,35 @@ class View:
     def _wake_room(
         self, room_nid: int, room: Room | None, leaving: Iterable[UserId]
     ) -> None:
-        if not self._waiting:
-            return
-        if room is None:  # not at hand: ask each who waits
-            for user in self._waiting.values():
-                if room_nid in user.rooms:
-                    user.wake()
-            return
-        for user_id in room.joined_local & self._waiting.keys():
-            self._waiting[user_id].wake()
+        for user in self._waiting_in(room_nid, room):
+            user.wake()
         for user_id in leaving:
             if user_id in self._waiting:
                 self._waiting[user_id].wake()
 
+    def _waiting_in(self, room_nid: int, room: Room | None) -> list[User]:
+        """Those of the room's members who wait for something."""
+        if not self._waiting:
+            return []
+        if room is None:  # not at hand: ask each who waits
+            return [user for user in self._waiting.values() if room_nid in user.rooms]
+        return [self._waiting[u] for u in room.joined_local & self._waiting.keys()]
+
     # ── Waiting ──────────────────────────────────────────────────────────────────
 
-    async def wait(self, user: User, since: int, timeout_s: float) -> None:
-        """Return when anything of this user moved past `since`, or after a while."""
-        if timeout_s <= 0 or await self.moved(user) > since or self.is_stopping:
+    async def wait(
+        self, user: User, since: int, timeout_s: float, *, people: bool = False
+    ) -> None:
+        """Return when anything of this user moved past `since`, or after a while.
+
+        `people`: also when somebody's presence or profile did.
+        """
+        moved = await self.moved(user, people=people)
+        if timeout_s <= 0 or moved > since or self.is_stopping:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        user.waiters.add(waiter)
+        waiters = user.people_waiters if people else user.waiters
+        waiters.add(waiter)
         self._waiting[user.user_id] = user
         try:
             # Nothing was awaited since `moved`, so nothing was missed.
@@ -245,8 +269,9 @@ class View:
         except TimeoutError:
             pass
         finally:
-            user.waiters.discard(waiter)
-            if not user.waiters and self._waiting.get(user.user_id) is user:
+            waiters.discard(waiter)
+            is_over = not user.waiters and not user.people_waiters
+            if is_over and self._waiting.get(user.user_id) is user:
                 del self._waiting[user.user_id]
 
     def stop_waiting(self) -> None:
@@ -255,11 +280,18 @@ class View:
         for user in self._waiting.values():
             user.wake()
 
-    async def moved(self, user: User) -> int:
+    async def moved(self, user: User, *, people: bool = False) -> int:
         """The last position at which anything that the user can sync moved."""
         joined = [n for n, m in user.rooms.items() if m.membership == "join"]
         pulses = await self.pulses(joined)
-        return max(user.moved, *(p.last for p in pulses.values()), 0)
+        moved = max(user.moved, *(p.last for p in pulses.values()), 0)
+        return max(moved, await self.people_moved(user)) if people else moved
+
+    async def people_moved(self, user: User) -> int:
+        """The last position at which presence or profile of somebody moved."""
+        joined = [n for n, m in user.rooms.items() if m.membership == "join"]
+        pulses = await self.pulses(joined)
+        return max(user.people, *(p.people for p in pulses.values()), 0)
 
     async def wait_for_position(self, position: int, timeout_s: float) -> bool:
         """Wait until the view is at a position; False when it took too long."""
@@ -387,8 +419,11 @@ class View:
         position, change = item
         if change.kind is Kind.MEMBERSHIP and change.user_id == user.user_id:
             self._set_membership(position, change)
-        if change.kind in _OF_USER and change.user_id == user.user_id:
-            self._move_user(position, change)
+        if change.user_id == user.user_id:
+            if change.kind in _OF_USER:
+                self._move_user(position, change)
+            elif change.kind in _OF_PEOPLE:
+                user.people = position
         if change.reach is not None and user.user_id in change.reach.users:
             self._move_inbox(position, user.user_id)
 
@@ -435,13 +470,6 @@ def _last_of(item: Applied) -> int:
     return item.last if isinstance(item, RoomDelta) else item[0]
 
 
-def _replay_membership(rooms: dict[int, Room], position: int, change: Change) -> None:
-    room = rooms.get(change.room_nid or 0)
-    if room is not None and change.kind is Kind.MEMBERSHIP:
-        member = Member(change.membership or "leave", change.ref or 0, position)
-        room.set_aside_member(UserId(change.user_id or ""), member, position)
-
-
 def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:
     if isinstance(item, RoomDelta):
         pulse = pulses.get(item.room_nid)
@@ -452,7 +480,11 @@ def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:
         return
     position, change = item
     for room_nid in change.reach.rooms if change.reach else ():
-        if room_nid in pulses:
+        if room_nid not in pulses:
+            continue
+        if change.kind in _OF_PEOPLE:
+            pulses[room_nid].people = max(pulses[room_nid].people, position)
+        else:
             pulses[room_nid].devices = max(pulses[room_nid].devices, position)
     pulse = pulses.get(change.room_nid or 0)
     if pulse is not None and change.kind is Kind.RECEIPT:

@@ -15,8 +15,10 @@ from homeserver.http.replies import Answer, Stream
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live.live import Live
+from homeserver.presence.attendance import syncing
+from homeserver.presence.states import RANKS
 from homeserver.rooms.timeline import Point, parse_point
-from homeserver.sync import v2
+from homeserver.sync import people, v2
 from homeserver.sync.lazy import LazyMembers
 from homeserver.sync.request import Sources, SyncRequest
 
@@ -35,7 +37,7 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
 
     Spec: client-server-api#get_matrixclientv3sync
     """
-    request.query_choice("set_presence", "offline", "online", "unavailable")
+    state = request.query_choice("set_presence", *RANKS)
     full_state = request.query_bool("full_state")
     since = _since(request)
     wanted = SyncRequest(
@@ -46,6 +48,7 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
         full_state=full_state,
         use_state_after=request.query_bool("use_state_after")
         or request.query_bool("org.matrix.msc4222.use_state_after"),
+        with_presence=ctx.config.presence.enabled,
     )
     timeout_ms = request.query_int("timeout", 0, at_most=MAX_TIMEOUT_MS)
     user = await ctx.live.user(request.user_id)
@@ -54,13 +57,14 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     )
     sent.confirm(wanted.since)
     sources = Sources.of(ctx, sent)
-    if wanted.since is None:
-        return Stream(v2.initial(sources, wanted, user, ctx.live.position))
-    if not await ctx.live.view.wait_for_position(wanted.since, _PATIENCE_SECONDS):
-        raise errors.invalid_param("since: this token is not one of this server's.")
-    if full_state:
-        timeout_ms = 0
-    return await _news(sources, wanted, timeout_ms / 1000)
+    with syncing(ctx, request.user_id, request.device_id, state):
+        if wanted.since is None:
+            return Stream(v2.initial(sources, wanted, user, ctx.live.position))
+        if not await ctx.live.view.wait_for_position(wanted.since, _PATIENCE_SECONDS):
+            raise errors.invalid_param("since: this token is not one of this server's.")
+        if full_state:
+            timeout_ms = 0
+        return await _news(sources, wanted, timeout_ms / 1000)
 
 
 async def _news(sources: Sources, request: SyncRequest, timeout_s: float) -> JsonObject:
@@ -78,7 +82,7 @@ async def _news(sources: Sources, request: SyncRequest, timeout_s: float) -> Jso
             return answer
         if remaining <= 0 or live.is_stopping:
             return await v2.idle(sources, request, upto)
-        await live.wait(user, upto, remaining)
+        await live.wait(user, upto, remaining, people=people.are_wanted(request))
 
 
 def _inbox(since: Point | None) -> int:

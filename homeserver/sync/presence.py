@@ -7,7 +7,7 @@ from typing import Final
 
 from federation.canonical_json import JsonObject
 from homeserver.live.room import User
-from homeserver.presence import store
+from homeserver.presence import reading
 from homeserver.presence.content import content_of
 from homeserver.sync.request import Sources, SyncRequest
 
@@ -41,9 +41,9 @@ async def read(
     most = min(request.filter.presence.limit or _MOST, _MOST)
     async with sources.db.read() as tx:
         if since is None:
-            found = await store.there(tx, user.user_id, list(joined), most)
+            found = await reading.there(tx, user.user_id, list(joined), most)
         else:
-            found = await store.seen_between(
+            found = await reading.seen_between(
                 tx, user.user_id, list(joined), fresh, since, upto, most
             )
     ignored = await sources.live.ignored.by(user.user_id)

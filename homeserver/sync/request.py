@@ -36,6 +36,7 @@ class SyncRequest:
     inbox: int = 0
     full_state: bool = False
     use_state_after: bool = False
+    with_presence: bool = False
 
     @property
     def lazy(self) -> bool:

@@ -13,7 +13,14 @@ from federation.canonical_json import JsonObject, JsonValue
 from homeserver.devices.inbox import Inbox
 from homeserver.live.room import Member, Room, User
 from homeserver.rooms.timeline import Point
-from homeserver.sync import device_lists, ephemeral, invites, own, to_device
+from homeserver.sync import (
+    device_lists,
+    ephemeral,
+    invites,
+    own,
+    people,
+    to_device,
+)
 from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
@@ -40,7 +47,7 @@ async def incremental(
     since = request.since or 0
     # Also when nothing moved: what was acknowledged is deleted.
     inbox = await to_device.read(sources, request, user, upto)
-    moved_at = await sources.live.view.moved(user)
+    moved_at = await sources.live.view.moved(user, people=people.are_wanted(request))
     if not request.full_state and not inbox.messages and moved_at <= since:
         return None
     moved = await _moved(sources, request, user)
@@ -62,9 +69,14 @@ async def incremental(
         rooms["join"] = joined  # type: ignore[assignment]
     rooms.update(await _other_rooms(sources, request, moved, extras))
     devices = await _device_sections(sources, request, user, upto, inbox)
-    if not (rooms or account_data or devices.has_news):
+    of_people = await people.sections(sources, request, user, upto)
+    if not (rooms or account_data or devices.has_news or of_people):
         return None
-    answer: JsonObject = {"next_batch": str(devices.next_batch), **devices.sections}
+    answer: JsonObject = {
+        "next_batch": str(devices.next_batch),
+        **devices.sections,
+        **of_people,
+    }
     if rooms:
         answer["rooms"] = rooms
     if account_data:
@@ -87,6 +99,7 @@ async def initial(
         "next_batch": str(devices.next_batch),
         "account_data": {"events": account_data},  # type: ignore[dict-item]
         **devices.sections,
+        **await people.sections(sources, request, user, upto),
     }
     yield orjson.dumps(head)[:-1] + b',"rooms":{"join":{'
     separator = b""

@@ -12,6 +12,7 @@ from federation.canonical_json import JsonObject
 from federation.edu import (
     DEVICE_LIST_UPDATE,
     DIRECT_TO_DEVICE,
+    PRESENCE,
     RECEIPT,
     SIGNING_KEY_UPDATE,
     TYPING,
@@ -22,11 +23,13 @@ from federation.ids import ServerName
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseUnavailable
 from homeserver.devices import edus as devices
+from homeserver.presence import edus as presence
 from homeserver.receipts import edus as receipts
 from homeserver.rooms import acl
 from homeserver.typing import edus as typing
 
-_OF_DEVICES: Final = {
+_OF_USERS: Final = {
+    PRESENCE: presence.receive,
     DIRECT_TO_DEVICE: devices.receive_message,
     DEVICE_LIST_UPDATE: devices.receive_device_list_update,
     SIGNING_KEY_UPDATE: devices.receive_signing_key_update,
@@ -62,8 +65,8 @@ async def _receive(ctx: Context, origin: ServerName, edu: Edu) -> None:
             if await _admits(ctx, origin, room_id)
         }
         await receipts.receive(ctx, origin, admitted)
-    elif edu.edu_type in _OF_DEVICES:
-        await _OF_DEVICES[edu.edu_type](ctx, origin, edu.content)
+    elif edu.edu_type in _OF_USERS:
+        await _OF_USERS[edu.edu_type](ctx, origin, edu.content)
     else:
         log.debug("EDU of an unknown type", type=edu.edu_type, origin=origin)
 

@@ -219,7 +219,12 @@ class Client(Api):
 
     async def syncs(self, wait: float = 0, **query: str) -> Json:
         """One /sync from where the last one ended; takes up to `wait` seconds."""
-        asked = {"filter": _SYNC_FILTER, "timeout": str(int(wait * 1000))} | query
+        asked = {
+            "filter": _SYNC_FILTER,
+            "timeout": str(int(wait * 1000)),
+            "set_presence": "offline",  # or everybody would be told that they are here
+            **query,
+        }
         if self.seen.since:
             asked["since"] = self.seen.since
         reply = await self.call("GET", path("sync"), query=asked, seconds=wait + 60)

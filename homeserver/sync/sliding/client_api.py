@@ -18,6 +18,8 @@ from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live.live import Live
+from homeserver.presence.attendance import syncing
+from homeserver.presence.states import RANKS
 from homeserver.sync.lazy import LazyMembers
 from homeserver.sync.request import Sources
 from homeserver.sync.sliding import answer as answers
@@ -92,10 +94,11 @@ async def sliding_sync(ctx: Context, request: ClientRequest) -> Answer:
 
     Spec: MSC4186
     """
-    request.query_choice("set_presence", "offline", "online", "unavailable")
+    state = request.query_choice("set_presence", *RANKS)
     desk = _desk(ctx)
     call = await _call(ctx, request, desk)
-    return await _answer(ctx, desk, call)
+    with syncing(ctx, request.user_id, request.device_id, state):
+        return await _answer(ctx, desk, call)
 
 
 async def _call(ctx: Context, request: ClientRequest, desk: _Desk) -> _Call:
