@@ -47,6 +47,7 @@ class Pdu:
         "_content",
         "_json",
         "_prev_events",
+        "_signable",
         "_text",
         "depth",
         "event_id",
@@ -90,6 +91,7 @@ class Pdu:
         self._content: JsonObject | None = content
         self._json: JsonObject | None = json
         self._text: bytes | None = None
+        self._signable: bytes | None = None
 
     @property
     def json(self) -> JsonObject:
@@ -107,6 +109,13 @@ class Pdu:
             # Copied: what orjson gives holds on to 4 KB, whatever its length.
             self._text = bytes(memoryview(encode(self.json)))
         return self._text
+
+    @property
+    def signable(self) -> bytes:
+        """What its signatures and its reference hash cover. Raises: Malformed."""
+        if self._signable is None:
+            return signatures.event_signable_bytes(self.json, self.version)
+        return self._signable
 
     @property
     def content(self) -> JsonObject:
@@ -129,9 +138,10 @@ class Pdu:
             return _references(self.json, "auth_events", self.version)
         return self._auth_events
 
-    def know_text(self, text: bytes | None) -> None:
+    def know_text(self, text: bytes | None, signable: bytes | None = None) -> None:
         """Take canonical JSON that was made before."""
         self._text = text
+        self._signable = signable
 
     def pack(self, share: Callable[[str], str]) -> None:
         """Keep the text in place of what can be read from it, for a long time to come.
@@ -143,7 +153,7 @@ class Pdu:
         self.room_id = RoomId(share(self.room_id))
         self.sender = UserId(share(self.sender))
         self.type = share(self.type)
-        self._json = self._prev_events = self._auth_events = None
+        self._json = self._prev_events = self._auth_events = self._signable = None
         if self.state_key is None:
             self._content = None
 
@@ -204,11 +214,14 @@ def parse_pdu(
     """
     event = {key: value for key, value in raw.items() if key != "unsigned"}
     strict = version.strict_canonical_json
-    if len(canonical_json.encode_checked(event, strict=strict)) > MAX_PDU_BYTES:
+    text = canonical_json.encode_checked(event, strict=strict)
+    if len(text) > MAX_PDU_BYTES:
         raise TooLarge(f"the event is larger than {MAX_PDU_BYTES} bytes")
     _check_fields(event)
-    event_id = _event_id_of(event, version)
+    event_id, signable = _event_id_of(event, version)
     pdu = _from_checked(event, version, event_id, _room_id_of(event, version, event_id))
+    # Both are wanted again when the event is verified and stored.
+    pdu.know_text(bytes(memoryview(text)), signable)
     if bounded_references:
         _check_count(pdu.prev_events, "prev_events", MAX_PREV_EVENTS)
         _check_count(pdu.auth_events, "auth_events", MAX_AUTH_EVENTS)
@@ -260,11 +273,17 @@ def _from_checked(
     )
 
 
-def _event_id_of(event: JsonObject, version: RoomVersion) -> EventId:
+def _event_id_of(
+    event: JsonObject, version: RoomVersion
+) -> tuple[EventId, bytes | None]:
+    """The event's ID, and the bytes that it is the hash of, where it is one."""
+    if version.event_id_format is not EventIdFormat.FROM_SERVER:
+        signable = signatures.event_signable_bytes(event, version)
+        return signatures.event_id_from(signable, version), bytes(memoryview(signable))
     event_id = parse_event_id(signatures.event_id_of(event, version))
-    if version.event_id_format is EventIdFormat.FROM_SERVER and ":" not in event_id:
+    if ":" not in event_id:
         raise Malformed(f"event ID {event_id!r} names no server")
-    return event_id
+    return event_id, None
 
 
 def _room_id_of(event: JsonObject, version: RoomVersion, event_id: EventId) -> RoomId:

@@ -21,6 +21,7 @@ from federation.redaction import redact
 from federation.room_versions import EventIdFormat, RoomVersion
 
 ED25519: Final = "ed25519:"
+_URLSAFE: Final = str.maketrans("+/", "-_")
 
 
 def encode_base64(raw: bytes) -> str:
@@ -165,17 +166,20 @@ def event_id_of(event: JsonObject, version: RoomVersion) -> EventId:
 
     Spec: rooms/v3#event-ids, rooms/v4#event-ids
     """
-    match version.event_id_format:
-        case EventIdFormat.FROM_SERVER:
-            event_id = event.get("event_id")
-            if not isinstance(event_id, str):
-                raise Malformed("event_id must be a string")
-            return EventId(event_id)
-        case EventIdFormat.HASH:
-            return EventId("$" + encode_base64(reference_hash(event, version)))
-        case EventIdFormat.URLSAFE_HASH:
-            raw = base64.urlsafe_b64encode(reference_hash(event, version))
-            return EventId("$" + raw.rstrip(b"=").decode("ascii"))
+    if version.event_id_format is not EventIdFormat.FROM_SERVER:
+        return event_id_from(event_signable_bytes(event, version), version)
+    event_id = event.get("event_id")
+    if not isinstance(event_id, str):
+        raise Malformed("event_id must be a string")
+    return EventId(event_id)
+
+
+def event_id_from(signable: bytes, version: RoomVersion) -> EventId:
+    """The event ID that is the hash of what signatures cover, from version 3."""
+    text = encode_base64(hashlib.sha256(signable).digest())
+    if version.event_id_format is EventIdFormat.URLSAFE_HASH:
+        text = text.translate(_URLSAFE)
+    return EventId("$" + text)
 
 
 def has_valid_content_hash(event: JsonObject, *, strict: bool = False) -> bool:

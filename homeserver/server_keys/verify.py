@@ -76,7 +76,7 @@ async def is_signed_by(ctx: Context, pdu: Pdu, server: ServerName) -> bool:
     """Whether one more server has signed the event, with a key that may sign it."""
     at = pdu.origin_server_ts if pdu.version.enforce_key_validity else 0
     keys = await find_keys(ctx, {server: dict.fromkeys(_key_ids(pdu, server), at)})
-    message = signatures.event_signable_bytes(pdu.json, pdu.version)
+    message = pdu.signable
     return _is_signed(pdu, message, server, keys)
 
 
@@ -119,7 +119,7 @@ def _check_batch(pdus: Sequence[Pdu], keys: Found) -> list[Verdict]:
 
 def _check(pdu: Pdu, keys: Found) -> Verdict:
     try:
-        message = signatures.event_signable_bytes(pdu.json, pdu.version)
+        message = pdu.signable
         for server in pdu.required_signers():
             _check_signed(pdu, message, server, keys)
         vouched = all(
