@@ -54,6 +54,8 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.people import client_api as people_client_api
+from homeserver.people.keeper import DirectoryKeeper
 from homeserver.periodic import Periodic
 from homeserver.presence import client_api as presence_client_api
 from homeserver.presence import upkeep as presence_upkeep
@@ -105,6 +107,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     receipts_client_api,
     typing_client_api,
     presence_client_api,
+    people_client_api,
     push_client_api,
     push_notifications_api,
     push_pushers_api,
@@ -202,6 +205,7 @@ class Server:
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
+        await stack.enter_async_context(DirectoryKeeper(ctx))
         if config.presence.enabled:
             await stack.enter_async_context(Attendance(ctx))
         if config.federation.enabled:

@@ -166,6 +166,7 @@ CREATE TABLE memberships (
 CREATE INDEX memberships_local_user ON memberships (user_id) WHERE local;
 CREATE INDEX memberships_joined ON memberships (user_id) WHERE membership = 'join';
 CREATE INDEX memberships_position ON memberships (room_nid, position);
+CREATE INDEX memberships_moved ON memberships (position);
 
 -- What an invited or knocking local user may see of a room: a JSON list.
 CREATE TABLE stripped_state (
@@ -282,6 +283,27 @@ CREATE TABLE profiles (
     PRIMARY KEY (user_id, field)
 );
 CREATE INDEX profiles_position ON profiles (position) WHERE position > 0;
+
+-- Everybody in a room that we know, and users of ours, by what they are called
+-- (homeserver/people/words.py).
+CREATE TABLE user_directory (
+    user_id text COLLATE "C" PRIMARY KEY,
+    display_name text COLLATE "C",
+    avatar_url text COLLATE "C",
+    local boolean NOT NULL,
+    name text COLLATE "C" NOT NULL,            -- the display name, folded
+    words tsvector NOT NULL,
+    triples tsvector NOT NULL                  -- of letters
+);
+CREATE INDEX user_directory_words ON user_directory USING gin (words);
+CREATE INDEX user_directory_triples ON user_directory USING gin (triples);
+
+-- Up to which positions memberships and profiles are in it.
+CREATE TABLE directory_progress (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    members bigint NOT NULL,
+    profiles bigint NOT NULL
+);
 
 -- ── In rooms, beside events ──────────────────────────────────────────────────────
 

@@ -179,6 +179,18 @@ class Presence(Struct, frozen=True, kw_only=True):
     ] = True
 
 
+class UserDirectory(Struct, frozen=True, kw_only=True):
+    """Whom people find when they search for others."""
+
+    search_all_users: Annotated[
+        bool,
+        Meta(
+            description="true: everybody of this server; false: those who share a room"
+            " with the one who searches, or are in a public room."
+        ),
+    ] = False
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """How much one user, address or server may ask."""
 
@@ -284,6 +296,7 @@ class Config(Struct, frozen=True, kw_only=True):
     federation: Federation = Federation()
     calls: Calls = Calls()
     presence: Presence = Presence()
+    user_directory: UserDirectory = UserDirectory()
     media: Media = Media()
     limits: Limits = Limits()
     logging: Logging = Logging()

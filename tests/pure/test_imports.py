@@ -44,7 +44,7 @@ LINES = """
     homeserver.devices
     homeserver.login homeserver.oauth homeserver.profile homeserver.receipts
     homeserver.typing homeserver.presence
-    homeserver.push
+    homeserver.push homeserver.people
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
     homeserver.reports homeserver.calls homeserver.delayed
     homeserver.sync
@@ -66,6 +66,7 @@ PURE_IN_HOMESERVER = {
     "homeserver.events.sticky",
     "homeserver.events.stored",
     "homeserver.http.trie",
+    "homeserver.people.words",
     "homeserver.profile.fields",
     "homeserver.push.evaluation",
     "homeserver.push.globs",
