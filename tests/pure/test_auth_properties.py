@@ -1,7 +1,6 @@
 """What no event may ever do, whatever it and the state hold."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -9,8 +8,9 @@ from hypothesis import strategies as st
 from federation import auth_rules
 from federation.auth_rules import PowerLevels
 from federation.auth_rules.create import creators_of
+from federation.canonical_json import JsonObject
 from federation.errors import Rejected
-from federation.pdu import Pdu
+from federation.pdu import Pdu, stored_pdu
 from federation.room_versions import RoomVersion
 from tests.pure.json_values import HOSTILE_JSON, HOSTILE_OBJECTS, TEXT, WORDS
 from tests.pure.rooms import ALICE, ANNA, BOB, CAROL, DAVE, VERSIONS, Room
@@ -36,6 +36,12 @@ POWER_LEVELS = st.fixed_dictionaries(
 )
 
 
+def with_content(event: Pdu, content: JsonObject) -> Pdu:
+    """The event as it would be with other content, but for its signature."""
+    raw = {**event.json, "content": content}
+    return stored_pdu(raw, event.version, event.event_id, event.room_id)
+
+
 def is_allowed(room: Room, event: Pdu) -> bool:
     return room.refusal(event) is None
 
@@ -43,8 +49,8 @@ def is_allowed(room: Room, event: Pdu) -> bool:
 @given(versions, JOIN_RULES | HOSTILE_JSON, POWER_LEVELS, st.none() | users)
 def test_no_join_rule_readmits_a_banned_user(version, rule, content, voucher) -> None:
     room = Room(version)
-    room.state["m.room.join_rules", ""] = replace(
-        room.has_join_rule("public"), content={"join_rule": rule}
+    room.state["m.room.join_rules", ""] = with_content(
+        room.has_join_rule("public"), {"join_rule": rule}
     )
     room.has_levels(**content)
     room.has_member(BOB, "ban", sender=ALICE)
@@ -134,7 +140,7 @@ def rooms(draw: st.DrawFn) -> Room:
     room.has(room.event("m.room.third_party_invite", {}, state_key="token"))
     for key, event in room.state.items():
         if draw(st.booleans()):
-            room.state[key] = replace(event, content=draw(HOSTILE_OBJECTS))
+            room.state[key] = with_content(event, draw(HOSTILE_OBJECTS))
     for key in draw(st.sets(st.sampled_from(sorted(room.state)), max_size=2)):
         del room.state[key]
     return room
@@ -149,7 +155,7 @@ def events(draw: st.DrawFn, room: Room) -> Pdu:
         prev=draw(st.sampled_from([(), (room.create,)])),
     )
     membership = draw(st.sampled_from([{}, {"membership": "join"}]))
-    return replace(event, content={**membership, **draw(HOSTILE_OBJECTS)})
+    return with_content(event, {**membership, **draw(HOSTILE_OBJECTS)})
 
 
 @given(st.data(), rooms(), st.booleans())
@@ -172,7 +178,7 @@ def test_hostile_events_are_refused_at_most(data, room, vouched) -> None:
 def test_hostile_power_levels_are_refused_at_most(version, content) -> None:
     room = Room(version)
     room.has_levels()
-    hostile = replace(room.power_levels(), content=content)
+    hostile = with_content(room.power_levels(), content)
     with suppress(Rejected):
         auth_rules.check(hostile, room.state)
     room.state["m.room.power_levels", ""] = hostile

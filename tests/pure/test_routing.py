@@ -120,6 +120,7 @@ def a_route(path: str, since: str | None = None) -> Route:
         who=Who.NOBODY,
         limit=None,
         since=since,
+        flag=None,
         aliases=(),
         max_body=0,
         long_poll=False,
