@@ -13,7 +13,7 @@ import orjson
 
 from federation import canonical_json
 from federation.canonical_json import JsonObject, JsonValue
-from federation.ids import UserId
+from federation.ids import EventId, UserId
 from federation.pdu import Pdu
 from homeserver.events.sticky import STICKY, left_ms, sticky_ms
 from homeserver.events.stored import StoredEvent
@@ -47,13 +47,36 @@ class Sight:
     """An event and what its reader's `unsigned` needs.
 
     `membership` is the reader's at the time of the event, `replaced` the state event
-    that it took the place of, `shows_replaced` whether the reader may see that one.
+    that it took the place of, `shows_replaced` whether the reader may see that one,
+    `bundle` what is told of its children (homeserver/rooms/bundles.py).
     """
 
     event: StoredEvent
     membership: str | None = None
     replaced: StoredEvent | None = None
     shows_replaced: bool = True
+    bundle: "Bundle | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread as its root tells of it."""
+
+    latest: Sight
+    count: int
+    has_taken_part: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What an event's children come to, as far as its reader may see them.
+
+    Spec: client-server-api#aggregations-of-child-events
+    """
+
+    edit: Sight | None = None
+    thread: Thread | None = None
+    references: tuple[EventId, ...] = ()
 
 
 def shared_object(event: Pdu) -> JsonObject:
@@ -103,8 +126,31 @@ def render_bytes(
     if with_room_id:
         parts += (b',"room_id":', orjson.dumps(event.pdu.room_id))
     parts += (b',"unsigned":', canonical_json.encode(_unsigned(sight, viewer, now_ms)))
-    parts.append(b"}")
+    if sight.bundle is None:
+        parts.append(b"}")
+        return b"".join(parts)
+    relations = _relations(sight.bundle, viewer, now_ms)
+    # There is always something in `unsigned` before it.
+    parts[-1] = parts[-1][:-1]
+    parts += (b',"m.relations":', orjson.dumps(relations), b"}}")
     return b"".join(parts)
+
+
+def _relations(bundle: Bundle, viewer: Viewer, now_ms: int) -> dict[str, object]:
+    """What `m.relations` in `unsigned` says."""
+    told: dict[str, object] = {}
+    if bundle.edit is not None:
+        told["m.replace"] = render(bundle.edit, viewer, now_ms)
+    if bundle.thread is not None:
+        told["m.thread"] = {
+            "latest_event": render(bundle.thread.latest, viewer, now_ms),
+            "count": bundle.thread.count,
+            "current_user_participated": bundle.thread.has_taken_part,
+        }
+    if bundle.references:
+        chunk = [{"event_id": event_id} for event_id in bundle.references]
+        told["m.reference"] = {"chunk": chunk}
+    return told
 
 
 def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:

@@ -20,6 +20,7 @@ from homeserver.http.routes import route
 from homeserver.rooms import history
 from homeserver.rooms.access import Access, access
 from homeserver.rooms.backfill import backfill
+from homeserver.rooms.bundles import bundled
 from homeserver.rooms.client_api import ROOM, Shown, spliced
 from homeserver.rooms.history import DEFAULT_LIMIT, MAX_LIMIT, Page, Range
 from homeserver.rooms.timeline import Point, parse_point
@@ -83,9 +84,10 @@ async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
     where = Range(start, backwards, stop)
     page = await _read(ctx, may, where, limit, keeps)
     shown = Shown(ctx, request)
+    sights = await bundled(ctx.db, ctx.live, may.reader, page.sights)
     answer: dict[str, object] = {
         "start": request.query_str("from") or str(start),
-        "chunk": shown.all(page.sights),
+        "chunk": shown.all(sights),
     }
     if page.end is not None:
         answer["end"] = str(page.end)
@@ -133,6 +135,7 @@ async def get_one_room_event(ctx: Context, request: ClientRequest) -> Answer:
     except MatrixError:
         raise _no_such_event() from None
     sight = await _sight(ctx, may, event_id)
+    (sight,) = await bundled(ctx.db, ctx.live, may.reader, (sight,))
     return spliced(Shown(ctx, request).one(sight))
 
 
@@ -167,13 +170,16 @@ async def get_event_context(ctx: Context, request: ClientRequest) -> Answer:
         ctx.db, ctx.live, may, sight, wanted, limit
     )
     shown = Shown(ctx, request)
+    sights = [*around.events_before, sight, *around.events_after]
+    sights = await bundled(ctx.db, ctx.live, may.reader, sights)
+    at = len(around.events_before)
     return spliced(
         {
             "start": str(around.start),
             "end": str(around.end),
-            "events_before": shown.all(around.events_before),
-            "event": shown.one(sight),
-            "events_after": shown.all(around.events_after),
+            "events_before": shown.all(sights[:at]),
+            "event": shown.one(sights[at]),
+            "events_after": shown.all(sights[at + 1 :]),
             "state": shown.all(around.state),
         }
     )

@@ -20,6 +20,7 @@ from homeserver.rooms.visibility import (
     HISTORY_VISIBILITY,
     Circumstances,
     may_see,
+    may_see_messages,
     visibility_of,
 )
 
@@ -46,8 +47,7 @@ async def visible(
     ignores only what is state.
     """
     ignored = await live.ignored.by(reader.user_id)
-    last_joined = await _last_joined(live, reader)
-    at = await _circumstances(live, reader, events, last_joined)
+    at = await _circumstances(live, reader, events, await last_joined(live, reader))
     sights = []
     for event in events:
         if event.pdu.sender in ignored and event.pdu.key is None:
@@ -62,7 +62,7 @@ async def visible(
     return sights
 
 
-async def _last_joined(live: Live, reader: Reader) -> int:
+async def last_joined(live: Live, reader: Reader) -> int:
     """The position up to which the reader was a joined member at some time after."""
     member = reader.member
     if member is None:
@@ -77,6 +77,30 @@ async def _last_joined(live: Live, reader: Reader) -> int:
     before = None if nid is None else await live.events.by_nid(nid)
     was_joined = before is not None and before.pdu.membership == "join"
     return member.position if was_joined else 0
+
+
+async def open_states(
+    live: Live, reader: Reader, before: Iterable[tuple[int, bool]]
+) -> set[tuple[int, bool]]:
+    """Those of the states before messages in which the reader may see them.
+
+    Each comes with whether the reader was joined at any time after the messages.
+    """
+    member_key = ("m.room.member", reader.user_id)
+    found = set()
+    for root, joined_later in before:
+        nids = await live.states.get(root, (HISTORY_VISIBILITY, member_key))
+        there = await live.events.by_nids(nids.values())
+        rule = _at(nids, there, HISTORY_VISIBILITY)
+        membership = _at(nids, there, member_key)
+        circumstances = Circumstances(
+            visibility_of(rule.pdu if rule else None),
+            membership.pdu.membership if membership else None,
+            joined_later=joined_later,
+        )
+        if may_see_messages(circumstances):
+            found.add((root, joined_later))
+    return found
 
 
 async def _circumstances(

@@ -46,6 +46,15 @@ def may_see(event: Pdu, reader: UserId, before: Circumstances) -> bool:
     )
 
 
+def may_see_messages(before: Circumstances) -> bool:
+    """Whether a reader may see what is no state, sent in these circumstances."""
+    return _allows(
+        before.visibility or "shared",
+        before.membership,
+        joined_later=before.joined_later,
+    )
+
+
 def _allows(visibility: str, membership: str | None, *, joined_later: bool) -> bool:
     if visibility == "world_readable" or membership == "join":
         return True

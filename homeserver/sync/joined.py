@@ -14,6 +14,7 @@ from homeserver.sync.states import MEMBER, read_change, state_section
 from homeserver.sync.sticky import SECTION, Delivered, news_of
 from homeserver.sync.summary import read_heroes, summary_of
 from homeserver.sync.timelines import read_timeline, room_state_at
+from homeserver.sync.unwritten import Unwritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ async def joined_section(
     extras: Extras,
     unread: Unread,
     write: Callable[[Sight], Rendered],
+    unwritten: Unwritten,
 ) -> JsonObject | None:
     """What is new of a joined room; None when nothing is."""
     live = sources.live
+    reader = Reader(request.viewer.user_id, member)
     user_id = request.viewer.user_id
     known = await was_joined(sources, room, user_id, request.since, member)
     since = request.since if known else None
@@ -59,7 +62,7 @@ async def joined_section(
         sources.db,
         live,
         room,
-        Reader(request.viewer.user_id, member),
+        reader,
         since,
         upto,
         request.filter.room.timeline,
@@ -83,9 +86,13 @@ async def joined_section(
     news = (timeline.sights, state, ephemeral, account_data, read_more, sticky)
     if not whole and not any(news):
         return None
+    if since is None or timeline.limited:
+        written = unwritten.add(reader, timeline.sights)
+    else:
+        written = [write(sight) for sight in timeline.sights]
     section: JsonObject = {
         "timeline": {
-            "events": [write(sight) for sight in timeline.sights],  # type: ignore[misc]
+            "events": written,  # type: ignore[dict-item]
             "limited": timeline.limited,
             "prev_batch": str(timeline.prev_batch),
         },

@@ -18,6 +18,7 @@ from homeserver.rooms.viewing import Reader
 from homeserver.sync.request import Rendered, Sources, SyncRequest
 from homeserver.sync.states import read_change, state_section
 from homeserver.sync.timelines import Timeline, read_timeline
+from homeserver.sync.unwritten import Unwritten
 
 
 async def read_farewell(
@@ -54,13 +55,15 @@ async def left_section(
     member: Member,
     account_data: Sequence[JsonObject],
     write: Callable[[Sight], Rendered],
+    unwritten: Unwritten,
 ) -> JsonObject:
     """What the user could still see of a room that they left at `member.position`."""
     since = request.since
+    reader = Reader(request.viewer.user_id, member)
     timeline, sights = await read_farewell(
         sources,
         room,
-        Reader(request.viewer.user_id, member),
+        reader,
         since,
         request.filter.room.timeline,
     )
@@ -82,7 +85,7 @@ async def left_section(
         )
     return {
         "timeline": {
-            "events": [write(sight) for sight in sights],  # type: ignore[misc]
+            "events": unwritten.add(reader, sights),  # type: ignore[dict-item]
             "limited": timeline.limited,
             "prev_batch": str(timeline.prev_batch),
         },

@@ -25,6 +25,7 @@ from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
 from homeserver.sync.sticky import read_sticky
+from homeserver.sync.unwritten import Unwritten
 
 _ROOMS_AT_ONCE: Final = 50
 _GONE: Final = frozenset(("leave", "ban"))
@@ -222,10 +223,23 @@ async def _joined_sections(
             sources, request.viewer.user_id, [room.nid for room in rooms], upto
         )
         extras = replace(extras, sticky=sticky)
-        for room, member in rooms.items():
-            section = await joined_section(
-                sources, request, room, member, upto, extras, unread[room.nid], write
+        unwritten = Unwritten()
+        sections = {
+            room: await joined_section(
+                sources,
+                request,
+                room,
+                member,
+                upto,
+                extras,
+                unread[room.nid],
+                write,
+                unwritten,
             )
+            for room, member in rooms.items()
+        }
+        await unwritten.write(sources, write)
+        for room, section in sections.items():
             if section is not None:
                 yield room, section
 
@@ -281,14 +295,16 @@ async def _other_rooms(
         if sections:
             answer[name] = sections
     left: dict[str, JsonValue] = {}
+    unwritten = Unwritten()
     write = renderer(request, sources.clock.ms())
     async for room in _rooms(sources, moved.left):
         if keeps(room.room_id):
             member = moved.left[room.nid]
             account_data = extras.account_data.get(room.nid, ())
             left[room.room_id] = await left_section(
-                sources, request, room, member, account_data, write
+                sources, request, room, member, account_data, write, unwritten
             )
+    await unwritten.write(sources, write)
     if left:
         answer["leave"] = left
     return answer

@@ -164,6 +164,7 @@ async def _rooms(
             events[room.nid] = section.event_ids
             scene.draft.put(room.nid, section.sent)
             size += section.size
+        await scene.unwritten.write(scene.sources, scene.write)
     return sections, events, is_all
 
 

@@ -84,7 +84,7 @@ async def gone_section(scene: Scene, room: Room, place: Place) -> Section:
     section = _common(place, member.position)
     section["initial"] = fresh
     await _put_state(scene, section, change)
-    _put_timeline(scene, section, sights, timeline)
+    _put_timeline(scene, section, place, sights, timeline)
     if scene.is_newer and place.sent is not None and fresh:
         farewell = await live.events.by_nid(member.event_nid)
         section["stripped_state"] = [] if farewell is None else [stripped(farewell)]
@@ -123,7 +123,7 @@ async def joined_section(
     await _put_names(scene, section, room, change, fresh=place.is_fresh)
     await _put_state(scene, section, change)
     if place.is_fresh or timeline.sights or timeline.limited:
-        _put_timeline(scene, section, timeline.sights, timeline)
+        _put_timeline(scene, section, place, timeline.sights, timeline)
     notifications, highlights = unread.total()
     section["notification_count"] = notifications
     section["highlight_count"] = highlights
@@ -169,11 +169,18 @@ def _sent(scene: Scene, place: Place, shown: int) -> Sent:
 
 
 def _put_timeline(
-    scene: Scene, section: Json, sights: Iterable[Sight], timeline: Timeline
+    scene: Scene,
+    section: Json,
+    place: Place,
+    shown: Sequence[Sight],
+    timeline: Timeline,
 ) -> None:
-    shown = list(sights)
     live = [s for s in shown if (s.event.position or 0) > scene.draft.position]
-    section["timeline"] = [scene.write(sight) for sight in shown]
+    if place.is_fresh or place.is_expanded or timeline.limited:
+        reader = Reader(scene.viewer.user_id, place.member)
+        section["timeline"] = scene.unwritten.add(reader, shown)
+    else:
+        section["timeline"] = [scene.write(sight) for sight in shown]
     section["limited"] = timeline.limited
     section["prev_batch"] = str(timeline.prev_batch)
     section["num_live"] = len(live)

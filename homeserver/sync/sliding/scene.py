@@ -1,7 +1,7 @@
 """What all parts of one answer share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -12,6 +12,7 @@ from homeserver.sync.request import Sources
 from homeserver.sync.sliding.connection import Draft, Phase, Sent
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.lists import Moves, Shown
+from homeserver.sync.unwritten import Unwritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Scene:
     upto: int
     now_ms: int
     is_newer: bool  # the names of the proposal's last text
+    unwritten: Unwritten = field(default_factory=Unwritten)
 
     def write(self, sight: Sight) -> orjson.Fragment:
         """The event as the client gets it."""
