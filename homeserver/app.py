@@ -14,7 +14,13 @@ from federation.wire.options import WireOptions
 from homeserver import signing_key
 from homeserver.accounts import tasks as accounts_tasks
 from homeserver.accounts.authentication import Authentication
-from homeserver.accounts.client_api import account_data, devices, filters, session
+from homeserver.accounts.client_api import (
+    account_data,
+    devices,
+    filters,
+    openid,
+    session,
+)
 from homeserver.bounded import LruCache
 from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
@@ -96,6 +102,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     devices,
     account_data,
     filters,
+    openid,
     login_client_api,
     login_admin_api,
     profile_client_api,

@@ -238,6 +238,13 @@ CREATE TABLE login_tokens (
     expires_at timestamptz NOT NULL
 );
 
+-- By which other services learn who somebody is.
+CREATE TABLE openid_tokens (
+    token_hash bytea PRIMARY KEY,
+    user_id text COLLATE "C" NOT NULL REFERENCES users,
+    expires_at timestamptz NOT NULL
+);
+
 CREATE TABLE registration_tokens (
     token text COLLATE "C" PRIMARY KEY,
     uses_allowed integer,

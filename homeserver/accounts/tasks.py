@@ -4,6 +4,7 @@ from typing import Final
 
 from homeserver.accounts.store import (
     login_tokens,
+    openid_tokens,
     registration_tokens,
     tokens,
     uia_sessions,
@@ -29,4 +30,5 @@ async def forget_expired(ctx: Context) -> None:
         if held:
             await registration_tokens.release(tx, held)
         await login_tokens.delete_expired(tx)
+        await openid_tokens.delete_expired(tx)
         await tokens.delete_expired(tx)

@@ -1,4 +1,4 @@
-"""The secrets that clients hold: access, refresh and log-in tokens.
+"""The secrets that clients hold: access, refresh, log-in and OpenID tokens.
 
 `hth_` + 43 characters that nobody can guess + `_` + a check of six, so that a scanner
 can find lost tokens and a mistyped one costs no look into the database. Only SHA-256 of
@@ -17,8 +17,9 @@ from federation.ids import DeviceId
 ACCESS: Final = "hth_"
 REFRESH: Final = "htr_"
 LOGIN: Final = "htl_"
+OPENID: Final = "hto_"
 
-_PREFIXES: Final = (ACCESS, REFRESH, LOGIN)
+_PREFIXES: Final = (ACCESS, REFRESH, LOGIN, OPENID)
 _RANDOM_BYTES: Final = 32
 _CHECK_LENGTH: Final = 7  # with its "_"
 _MAX_LENGTH: Final = 1024

@@ -72,6 +72,9 @@ class Route:
 
 def apis_of(path: str) -> frozenset[str]:
     """Which listeners serve a path."""
+    if path == "/_matrix/federation/v1/openid/userinfo":
+        # Asked by services and not by servers, also where there is no federation.
+        return frozenset({CLIENT, FEDERATION})
     if path.startswith(("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/")):
         return frozenset({FEDERATION})
     if path.startswith("/.well-known/"):
