@@ -16,9 +16,10 @@ from federation.errors import Malformed
 from homeserver.db.pool import Tx
 
 _TOKEN: Final = re.compile(
-    r"s([0-9]{1,18})(?:d([0-9]{1,18}))?(?:t([0-9]{1,18})_(-?[0-9]{1,18}))?"
+    r"s([0-9]{1,18})(?:d([0-9]{1,18}))?(?:t([0-9]{1,19})_(-?[0-9]{1,18}))?"
     r"(?:~[0-9a-f]{12})?"  # of sliding sync, whose tokens stand for positions too
 )
+_MAX_INT64: Final = 2**63 - 1  # the greatest depth of room versions 1 to 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ def parse_point(token: str) -> Point:
     position, inbox, depth, at = match.groups()
     if depth is None:
         return Point(int(position), inbox=None if inbox is None else int(inbox))
+    if int(depth) > _MAX_INT64:
+        raise Malformed("this is not a token of this server")
     return Point(int(position), int(depth), int(at))
 
 
@@ -69,7 +72,7 @@ async def read_backwards(
     depth, at = point.depth, point.at
     if depth is None:
         depth, at = await _depth_by(tx, room_nid, point.position), 2**62
-    stop_depth, stop_at = await _bound(tx, room_nid, stop)
+    stop_depth, stop_at = await bound(tx, room_nid, stop)
     rows = await tx.fetch(
         """
         SELECT event_nid, depth, position FROM events
@@ -92,10 +95,10 @@ async def read_forwards(
     tx: Tx, room_nid: int, point: Point, limit: int, stop: Point | None = None
 ) -> list[Place]:
     """Up to `limit` events after the point, oldest first, not beyond `stop`."""
-    depth, at = await _bound(tx, room_nid, point)
+    depth, at = await bound(tx, room_nid, point)
     stop_depth, stop_at, latest = 2**62, 2**62, 2**62
     if stop is not None:
-        stop_depth, stop_at = await _bound(tx, room_nid, stop)
+        stop_depth, stop_at = await bound(tx, room_nid, stop)
         latest = stop.position
     rows = await tx.fetch(
         """
@@ -115,7 +118,8 @@ async def read_forwards(
     return [Place(*row) for row in rows]
 
 
-async def _bound(tx: Tx, room_nid: int, point: Point | None) -> tuple[int, int]:
+async def bound(tx: Tx, room_nid: int, point: Point | None) -> tuple[int, int]:
+    """The depth and position up to which events stand before a point."""
     if point is None:
         return -1, 0
     if point.depth is not None and point.at is not None:
