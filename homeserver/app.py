@@ -62,6 +62,12 @@ from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
 from homeserver.people import client_api as people_client_api
 from homeserver.people.keeper import DirectoryKeeper
+from homeserver.media import server_api as media_server_api
+from homeserver.media import tasks as media_tasks
+from homeserver.media.client_api import downloads as media_downloads
+from homeserver.media.client_api import thumbnails as media_thumbnails
+from homeserver.media.client_api import uploads as media_uploads
+from homeserver.media.media import Media
 from homeserver.periodic import Periodic
 from homeserver.presence import client_api as presence_client_api
 from homeserver.presence import upkeep as presence_upkeep
@@ -120,6 +126,10 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     push_pushers_api,
     directory_client_api,
     directory_server_api,
+    media_uploads,
+    media_downloads,
+    media_thumbnails,
+    media_server_api,
     rooms_membership_server_api,
     rooms_invites_server_api,
     rooms_history_server_api,
@@ -207,6 +217,7 @@ class Server:
         typing_ender = TypingEnder(db, live)
         typing_ender.start()
         stack.push_async_callback(typing_ender.stop)
+        await stack.enter_async_context(Media(ctx))
         for work in _upkeep(ctx):
             await stack.enter_async_context(work)
         await stack.enter_async_context(Keeper(ctx))
@@ -283,6 +294,14 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         yield Periodic(
             "device-lists", following.EVERY_S, lambda: following.fetch_stale(ctx)
         )
+    yield Periodic(
+        "media-tidy", media_tasks.TIDY_EVERY_S, lambda: media_tasks.tidy(ctx)
+    )
+    yield Periodic(
+        "media-sweep",
+        media_tasks.SWEEP_EVERY_S,
+        lambda: media_tasks.sweep_in_turn(ctx),
+    )
     yield Periodic(
         "forget-connections",
         sliding_tasks.EVERY_S,

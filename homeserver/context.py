@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from federation.canonical_json import JsonObject
 from federation.ids import KeyId, ServerName, UserId
@@ -28,6 +28,32 @@ class KnownKey:
     public: bytes
     valid_until_ms: int
     is_retired: bool = False
+
+
+Part = TypeVar("Part")
+
+
+class Parts:
+    """What a process has one of and what stands further down in the tree, by its type.
+
+    The feature that puts a part in is the one that takes it out.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: dict[type, object] = {}
+
+    def put(self, part: object) -> None:
+        """Have `get` find it."""
+        self._parts[type(part)] = part
+
+    def get(self, kind: type[Part]) -> Part:
+        """The part of this type, which `app.py` has made at the start."""
+        part = self._parts[kind]
+        if not isinstance(part, kind):
+            raise TypeError(f"{part!r} is no {kind.__name__}")
+        return part
 
 
 async def _put_off_nothing(*_: object) -> str:
@@ -62,3 +88,4 @@ class Context:
     # Schedules what a request wants to have sent later; the ID for that. It is named
     # here as rooms stand above it: homeserver/delayed/schedule.py.
     put_off: Callable[["Context", Any, Any, int], Awaitable[str]] = _put_off_nothing
+    parts: Parts = field(default_factory=Parts)

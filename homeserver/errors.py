@@ -111,6 +111,17 @@ def resource_limit_exceeded(message: str, admin_contact: str) -> MatrixError:
     )
 
 
+def quota_exceeded(used: int, limit: int, more: int) -> MatrixError:
+    """A user's files would take up more than they may; all numbers are bytes."""
+    return MatrixError(
+        403,
+        "M_FORBIDDEN",
+        f"Your files take up {used} of {limit} bytes, and this one has {more}.",
+        used_bytes=used,
+        limit_bytes=limit,
+    )
+
+
 def overloaded() -> MatrixError:
     """More requests are under way than the server takes at once."""
     return MatrixError(

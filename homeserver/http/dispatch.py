@@ -200,8 +200,8 @@ class Dispatcher:
         answer = replies.head(stream, common)
         if self._hall.gate.draining:
             answer.force_close()
-        await answer.prepare(raw)
         try:
+            await answer.prepare(raw)
             async for chunk in stream.chunks:
                 await answer.write(chunk)
         except Exception as error:
@@ -213,6 +213,8 @@ class Dispatcher:
             close = getattr(stream.chunks, "aclose", None)
             if close is not None:
                 await close()
+            if stream.after is not None:
+                stream.after()
         await answer.write_eof()
         return answer
 
@@ -232,6 +234,8 @@ class Dispatcher:
             raise _Cut from error
         finally:
             # Closing a file can wait for the disk too.
+            if body.after is not None:
+                body.after()
             await asyncio.shield(in_thread(body.file.close))
         return answer
 

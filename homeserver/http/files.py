@@ -30,9 +30,7 @@ Args = TypeVarTuple("Args")
 _threads: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
 
 
-def in_thread(
-    work: Callable[[Unpack[Args]], T], *args: *Args
-) -> "asyncio.Future[T]":
+def in_thread(work: Callable[[Unpack[Args]], T], *args: *Args) -> "asyncio.Future[T]":
     """Do what may wait for a disk, in one of few threads."""
     return asyncio.get_running_loop().run_in_executor(_threads, work, *args)
 

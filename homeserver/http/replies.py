@@ -1,7 +1,7 @@
 """What an endpoint may return, and how it is written."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, TypeAlias
 
@@ -39,25 +39,28 @@ class Stream:
     """A body that is made while it is sent.
 
     An exception in the middle cuts the connection, so that nobody takes half of a body
-    for a whole one.
+    for a whole one. `after` is called when it is over, however that went.
     """
 
     chunks: AsyncIterator[bytes]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    after: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
     """A body that is part of an open file, which is closed once it has been sent.
 
-    An exception in the middle cuts the connection, as with `Stream`.
+    An exception in the middle cuts the connection, as with `Stream`. `after` is called
+    when it is over, however that went.
     """
 
     file: BinaryIO
     size: int
     offset: int = 0
+    after: Callable[[], None] | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/octet-stream"

@@ -162,6 +162,17 @@ def find(method: str, raw_path: str) -> list[Operation]:
     return found
 
 
+# Answers of every HTTP server that has files.
+_OF_FILES = {"206": "200", "304": "200", "416": "200"}
+
+
+def has_other_content(operation: Operation, status: int) -> bool:
+    """Whether the reply is something else than JSON, as a file is."""
+    response = operation.responses.get(_OF_FILES.get(str(status), str(status)), {})
+    content = response.get("content", {})
+    return bool(content) and "application/json" not in content
+
+
 def _schema(operation: Operation, status: int) -> dict[str, Any] | None:
     response = operation.responses.get(str(status))
     if response is None:

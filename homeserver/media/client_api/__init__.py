@@ -1,0 +1,1 @@
+"""Endpoints for clients: uploads, downloads, thumbnails, previews of links."""

@@ -1,0 +1,263 @@
+"""Files of other servers: fetched once, however many ask, and read while they arrive.
+
+A fetch goes on when those who asked for it have left, since its file is kept. Two
+processes that are asked at the same moment both fetch; the file is stored once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import structlog
+
+from federation.wire import calls_media
+from federation.wire.calls_media import RemoteFile, Wanted
+from federation.wire.client import WireClient
+from federation.wire.errors import RemoteError, WireError
+from homeserver import errors
+from homeserver.bounded import LruCache
+from homeserver.config.media import Media as MediaConfig
+from homeserver.db.errors import DatabaseError
+from homeserver.db.pool import Database
+from homeserver.errors import MatrixError
+from homeserver.http.files import in_thread
+from homeserver.media import headers, store
+from homeserver.media.disk import Disk
+from homeserver.media.receiving import TooBig, drafting, receive
+from homeserver.media.store import Content, Mxc
+
+# A file may take long, but not for ever.
+MOST_SECONDS: Final = 3600.0
+MOST_AT_ONCE: Final = 100
+# So long nobody asks again for what could not be had.
+FAILED_SECONDS: Final = 30.0
+_MOST_FAILED: Final = 10_000
+_PIECE: Final = 256 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Fetch:
+    """A file on its way to us."""
+
+    mxc: Mxc
+    # What its server says of it, once it has begun to arrive.
+    content_type: str = headers.OCTETS
+    filename: str | None = None
+    path: Path | None = None
+    written: int = 0
+    # Once it is stored.
+    content: Content | None = None
+    error: MatrixError | None = None
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def pulse(self) -> None:
+        """Wake those who wait for the fetch to go on."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def moved(self) -> None:
+        """Wait until there is more of it, or it has ended."""
+        await self._moved.wait()
+
+    async def begun(self) -> None:
+        """Wait until its head is known. Raises: MatrixError, when it cannot be had."""
+        while self.path is None and self.content is None and self.error is None:
+            await self.moved()
+        if self.error is not None:
+            raise self.error
+
+    async def stored(self) -> Content:
+        """Wait until all of it is stored. Raises: MatrixError."""
+        while self.content is None and self.error is None:
+            await self.moved()
+        if self.content is None:
+            raise self.error or errors.bad_gateway("The file did not come.")
+        return self.content
+
+
+class Fetches:
+    """The fetches of one process."""
+
+    def __init__(
+        self,
+        db: Database,
+        wire: WireClient,
+        disk: Disk,
+        config: MediaConfig,
+        now: Callable[[], float],
+    ) -> None:
+        self._db = db
+        self._wire = wire
+        self._disk = disk
+        self._config = config
+        self._now = now
+        self._fetches: dict[Mxc, Fetch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: LruCache[Mxc, tuple[float, MatrixError]] = LruCache(_MOST_FAILED)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def is_under_way(self, mxc: Mxc) -> bool:
+        """Whether the file is being fetched already."""
+        return mxc in self._fetches
+
+    def fetch(self, mxc: Mxc, timeout_ms: int) -> Fetch:
+        """Fetch a file, or join who does already. Raises: MatrixError."""
+        fetch = self._fetches.get(mxc)
+        if fetch is not None:
+            return fetch
+        failed = self._failed.get(mxc)
+        if failed is not None and failed[0] > self._now():
+            raise failed[1]
+        if len(self._fetches) >= MOST_AT_ONCE:
+            raise errors.overloaded()
+        fetch = self._fetches[mxc] = Fetch(mxc)
+        task = asyncio.create_task(self._run(fetch, timeout_ms), name=f"fetch {mxc}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return fetch
+
+    async def _run(self, fetch: Fetch, timeout_ms: int) -> None:
+        mxc = fetch.mxc
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                fetch.content = await self._take(fetch, timeout_ms)
+        except asyncio.CancelledError:
+            fetch.error = errors.unavailable()
+            raise
+        except (WireError, TooBig, TimeoutError, MatrixError) as error:
+            fetch.error = as_matrix_error(error)
+            log.info("file not fetched", mxc=str(mxc), reason=repr(error))
+        except (OSError, DatabaseError):
+            fetch.error = errors.unavailable()
+            log.exception("file not stored", mxc=str(mxc))
+        except BaseException:
+            fetch.error = errors.internal()
+            raise
+        finally:
+            if fetch.error is not None and not _passes_soon(fetch.error):
+                until = self._now() + FAILED_SECONDS
+                self._failed.put(mxc, (until, fetch.error))
+            self._fetches.pop(mxc, None)
+            fetch.pulse()
+
+    async def _take(self, fetch: Fetch, timeout_ms: int) -> Content:
+        """Receive the file and store it. Raises: WireError, TooBig, MatrixError."""
+        most = self._config.remote_bytes
+        wanted = Wanted(fetch.mxc.origin, fetch.mxc.media_id, timeout_ms)
+        async with (
+            calls_media.get_content(self._wire, wanted) as file,
+            drafting(self._disk) as draft,
+        ):
+            if file.size is not None and file.size > most:
+                raise TooBig
+            fetch.content_type = headers.content_type(file.content_type)
+            fetch.filename = _name_of(file)
+            fetch.path = draft.path
+            fetch.pulse()
+
+            def on_written() -> None:
+                fetch.written = draft.size
+                fetch.pulse()
+
+            await receive(draft, file.chunks, most, on_written)
+            content = Content(
+                draft.sha256, draft.size, fetch.content_type, fetch.filename
+            )
+            async with self._db.transaction() as tx:
+                if not await store.add_file(tx, content.sha256, content.size):
+                    raise errors.not_found("This file has been removed.")
+                await in_thread(self._disk.keep, draft)
+                await store.add(tx, fetch.mxc, None, content)
+        return content
+
+    async def read(self, fetch: Fetch) -> AsyncIterator[bytes]:
+        """The file while it arrives. Raises: MatrixError, when it breaks off."""
+        offset = 0
+        file = await in_thread(self._open, fetch)
+        try:
+            while True:
+                while offset < fetch.written:
+                    size = min(_PIECE, fetch.written - offset)
+                    piece = await in_thread(_read_at, file, size, offset)
+                    offset += len(piece)
+                    yield piece
+                if fetch.content is not None and offset >= fetch.content.size:
+                    return
+                if fetch.error is not None:
+                    raise fetch.error
+                await fetch.moved()
+        finally:
+            await asyncio.shield(in_thread(file.close))
+
+    def _open(self, fetch: Fetch) -> BinaryIO:
+        if fetch.content is None and fetch.path is not None:
+            try:
+                return fetch.path.open("rb", buffering=0)
+            except FileNotFoundError:
+                pass  # it has just been put into its place, or given up
+        if fetch.content is None:
+            raise errors.bad_gateway("The file did not come.")
+        return self._disk.open(fetch.content.sha256)
+
+
+def _read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    file.seek(offset)
+    piece = file.read(size)
+    if not piece:
+        raise EOFError("the file is shorter than it should be")
+    return piece
+
+
+def _name_of(file: RemoteFile) -> str | None:
+    return None if file.filename is None else file.filename[: headers.MAX_NAME]
+
+
+def _passes_soon(error: MatrixError) -> bool:
+    """Whether asking again at once may help."""
+    return error.status in (429, 503) or error.errcode == "M_NOT_YET_UPLOADED"
+
+
+def as_matrix_error(error: Exception) -> MatrixError:
+    """What a client is told about a file that another server did not give us."""
+    if isinstance(error, MatrixError):
+        return error
+    if isinstance(error, TooBig):
+        return too_large_elsewhere()
+    if not isinstance(error, RemoteError):
+        return errors.bad_gateway("The file's server did not give it to us.")
+    match error.errcode, error.status:
+        case ("M_NOT_YET_UPLOADED", _):
+            return not_yet_uploaded()
+        case ("M_TOO_LARGE", _) | (_, 413):
+            return too_large_elsewhere()
+        case ("M_LIMIT_EXCEEDED", _) | (_, 429):
+            return errors.limit_exceeded(min(error.retry_after_ms or 1000, 60_000))
+        case (_, 401 | 403 | 404 | 410):
+            return errors.not_found(
+                "The file's server says that there is no such file."
+            )
+        case _:
+            return errors.bad_gateway("The file's server did not give it to us.")
+
+
+def not_yet_uploaded() -> MatrixError:
+    """The file may come later."""
+    return MatrixError(
+        504,
+        "M_NOT_YET_UPLOADED",
+        "The file has not been uploaded yet. Try again later.",
+    )
+
+
+def too_large_elsewhere() -> MatrixError:
+    """Another server's file is larger than we take."""
+    return MatrixError(502, "M_TOO_LARGE", "The file is too large to be fetched.")

@@ -1,0 +1,84 @@
+"""What is done now and then: the cache kept small, and leftovers swept up."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from homeserver.context import Context
+from homeserver.db import leases
+from homeserver.http.files import in_thread
+from homeserver.media import leftovers
+from homeserver.media.media import Media
+
+TIDY_EVERY_S: Final = 60.0
+SWEEP_EVERY_S: Final = 600.0
+# Directories of files that are compared with the table in one sweep, out of 256.
+_SHELVES: Final = 16
+# One process of all sweeps; its turn ends before the next one.
+_LEASE: Final = "media-sweep"
+_HOLDER: Final = secrets.token_hex(8)
+
+log = structlog.get_logger(__name__)
+
+
+async def tidy(ctx: Context) -> None:
+    """Write down what was used, and keep the cache within its bound."""
+    media = ctx.parts.get(Media)
+    await media.write_uses(ctx)
+    async with ctx.db.transaction() as tx:
+        forgotten = await leftovers.forget_copies_beyond(
+            tx, ctx.config.media.cache_bytes
+        )
+    if forgotten:
+        log.info("copies of other servers' files removed", files=forgotten)
+        await delete_unneeded(ctx, media)
+
+
+async def sweep_in_turn(ctx: Context) -> None:
+    """Sweep, unless another process of this server does."""
+    async with ctx.db.transaction() as tx:
+        is_ours = await leases.claim(tx, _LEASE, _HOLDER, SWEEP_EVERY_S)
+    if is_ours:
+        await sweep(ctx)
+
+
+async def sweep(ctx: Context) -> None:
+    """Remove what nothing needs, and what a crash left behind."""
+    media = ctx.parts.get(Media)
+    days = ctx.config.media.remote_keep_days
+    async with ctx.db.transaction() as tx:
+        await leftovers.forget_expired(tx)
+        if days:
+            await leftovers.forget_unused_copies(tx, days)
+    await delete_unneeded(ctx, media)
+    await in_thread(media.disk.give_up_drafts)
+    shelves = await in_thread(media.disk.shelves)
+    for shelf in media.next_shelves(shelves, _SHELVES):
+        found = await in_thread(media.disk.on_shelf, shelf)
+        async with ctx.db.read() as tx:
+            orphans = await leftovers.unknown(tx, found)
+        await _delete(ctx, media, orphans)
+
+
+async def delete_unneeded(ctx: Context, media: Media) -> None:
+    """Delete the files that nothing needs, and thumbnails of what is gone."""
+    async with ctx.db.transaction() as tx:
+        await leftovers.forget_thumbnails(tx)
+    while True:
+        async with ctx.db.read() as tx:
+            found = await leftovers.unneeded(tx)
+        if not await _delete(ctx, media, found):
+            return
+
+
+async def _delete(ctx: Context, media: Media, contents: Sequence[bytes]) -> int:
+    deleted = 0
+    for sha256 in contents:
+        async with ctx.db.transaction() as tx:
+            if await leftovers.forget_file(tx, sha256):
+                # Within the transaction: whoever stores the same again waits for it.
+                await in_thread(media.disk.delete, sha256)
+                deleted += 1
+    return deleted
