@@ -56,6 +56,11 @@ class Backoff:
             return None
         return state.retry_at
 
+    def failing_since(self, server: ServerName) -> float | None:
+        """Since when the server has not answered, if it did not the last time."""
+        state = self._states.get(server)
+        return None if state is None else state.failing_since
+
     def failed(self, server: ServerName, started: float) -> None:
         """A request that began at `started` got no answer.
 

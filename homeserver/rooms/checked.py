@@ -30,11 +30,13 @@ async def check_events(
     raws: Sequence[JsonObject],
     *,
     known: Container[EventId] = (),
+    dropped: dict[EventId, BadSignature] | None = None,
 ) -> dict[EventId, Verified]:
     """The events that pass, each once; the others are dropped, as are the known ones.
 
     For answers to what we asked. References are not counted, as those to backfill
-    "MUST NOT be validated on these specific restrictions".
+    "MUST NOT be validated on these specific restrictions". `dropped` takes those whose
+    signatures do not hold.
     """
     pdus: dict[EventId, Pdu] = {}
     for start in range(0, len(raws), _BATCH):
@@ -53,6 +55,8 @@ async def check_events(
     for event_id, verdict in zip(pdus, verdicts, strict=True):
         if isinstance(verdict, BadSignature):
             log.info("event dropped", event_id=event_id, reason=str(verdict))
+            if dropped is not None:
+                dropped[event_id] = verdict
         else:
             good[event_id] = verdict
     return good

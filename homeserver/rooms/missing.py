@@ -9,7 +9,7 @@ Spec: server-server-api#backfilling-and-retrieving-missing-events
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ import structlog
 
 from federation.bodies import MissingEventsQuery
 from federation.canonical_json import JsonObject
+from federation.errors import BadSignature
 from federation.ids import EventId, ServerName
 from federation.pdu import Pdu
 from federation.wire import calls
@@ -29,7 +30,7 @@ from homeserver.live.room import Room
 from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
 from homeserver.rooms.checked import check_events
 from homeserver.rooms.outliers import root_of_state, store_outliers
-from homeserver.server_keys.verify import Verified
+from homeserver.server_keys.verify import KeyUnknown, Verified
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ _AT_ONCE: Final = 8
 _AUTH_ROUNDS: Final = 5
 _MAX_AUTH_EVENTS: Final = 100
 _BUSY_SECONDS: Final = 0.2
+# Who signed an event and has not answered for so long holds up nobody any more.
+_GONE_SECONDS: Final = 3600.0
 _AUTH_LIMITS: Final = Limits(seconds=30.0, max_bytes=50 * 2**20)
 _MISSING_LIMITS: Final = Limits(seconds=20.0, max_bytes=10 * 2**20)
 _STATE_LIMITS: Final = Limits(seconds=60.0, max_bytes=200 * 2**20)
@@ -68,6 +71,8 @@ class Source:
     servers: Sequence[ServerName]
     deadline: float
     states_left: int = field(default=_STATES)
+    # Events whose signatures do not hold.
+    dropped: dict[EventId, BadSignature] = field(default_factory=dict)
 
     async def ask(
         self, call: Callable[[ServerName, Limits], Awaitable[T]], limits: Limits
@@ -88,7 +93,26 @@ class Source:
 
     async def check(self, raws: Sequence[JsonObject]) -> dict[EventId, Verified]:
         """Those events of the room that pass checks 1 to 3."""
-        return await check_events(self.ctx, self.room.room_id, self.room.version, raws)
+        return await check_events(
+            self.ctx,
+            self.room.room_id,
+            self.room.version,
+            raws,
+            dropped=self.dropped,
+        )
+
+
+    def is_gone(self, event_id: EventId) -> bool:
+        """Whether an event of another server can be counted as one that never was."""
+        match self.dropped.get(event_id):
+            case None:
+                return False
+            case KeyUnknown() as unknown:
+                since = self.ctx.wire.backoff.failing_since(unknown.server)
+                now = self.ctx.clock.ms() / 1000
+                return since is not None and now - since > _GONE_SECONDS
+            case _:
+                return True
 
 
 async def accept_with_what_it_needs(
@@ -292,14 +316,25 @@ async def fetch_state(source: Source, event_id: EventId) -> int:
     else:
         found = await fetch_events(source, lacking)
     await store_outliers(ctx, room, found)
+    await _check_whole(source, event_id, ids.pdu_ids)
     root, count = await root_of_state(ctx, room, ids.pdu_ids)
     if not count:
         raise Unfetchable("the state before the event is not to be had")
-    if count < len(ids.pdu_ids):
-        log.info(
-            "state has holes",
-            room_id=room.room_id,
-            event_id=event_id,
-            holes=len(ids.pdu_ids) - count,
-        )
     return root
+
+
+async def _check_whole(
+    source: Source, event_id: EventId, state: Collection[EventId]
+) -> None:
+    """Raise Unfetchable when of a state there is missing what may yet be had.
+
+    Everybody drops an event whose signature is wrong. But one whose key is not to be
+    had just now belongs to the state: without it this room would never be the others'.
+    """
+    there = await source.ctx.live.events.nids_of(state)
+    lacking = [e for e in state if e not in there]
+    if not lacking:
+        return
+    log.info("state has holes", event_id=event_id, holes=len(lacking))
+    if not all(source.is_gone(e) for e in lacking):
+        raise Unfetchable("part of the state before the event is not to be had now")

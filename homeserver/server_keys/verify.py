@@ -43,6 +43,14 @@ class Verified:
     vouched: bool
 
 
+class KeyUnknown(BadSignature):
+    """The key of a signature is not to be had now; that may pass."""
+
+    def __init__(self, server: ServerName) -> None:
+        super().__init__(f"{server} has signed with a key that is not to be had now")
+        self.server = server
+
+
 # An event, or why it has to be dropped.
 Verdict = Verified | BadSignature
 
@@ -146,12 +154,17 @@ def _is_signed(pdu: Pdu, message: bytes, server: ServerName, keys: Found) -> boo
 def _check_signed(pdu: Pdu, message: bytes, server: ServerName, keys: Found) -> None:
     """Raise BadSignature unless the server signed, and all its signatures hold.
 
+    KeyUnknown, when nothing is wrong but that no key of its signatures is to be had.
+
     "If a signature is from an unknown or expired key, it is skipped."
     """
-    is_signed = False
+    is_signed = is_unknown = False
     for key_id in _key_ids(pdu, server):
         key = keys.get((server, key_id))
-        if key is None or not _may_sign(key, pdu):
+        if key is None:
+            is_unknown = True
+            continue
+        if not _may_sign(key, pdu):
             continue
         signature = signatures.signature_of(pdu.json, server, key_id)
         if signature is None or not signatures.is_valid_signature(
@@ -159,6 +172,8 @@ def _check_signed(pdu: Pdu, message: bytes, server: ServerName, keys: Found) -> 
         ):
             raise BadSignature(f"the signature of {server} with {key_id} is wrong")
         is_signed = True
+    if not is_signed and is_unknown:
+        raise KeyUnknown(server)
     if not is_signed:
         raise BadSignature(f"{server} has not signed the event with a key known of it")
 

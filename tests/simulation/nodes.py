@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import asyncpg
+import structlog
 from aiohttp.web import Response
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -208,6 +209,7 @@ class Node:
         context = contextvars.copy_context()
         context.run(tasks_of.set, self.tasks)
         context.run(on_question.set, self._on_question)
+        context.run(structlog.contextvars.bind_contextvars, at=self.name)
         return asyncio.get_running_loop().create_task(work, context=context)
 
     def _on_question(self, is_after: bool) -> None:  # noqa: FBT001

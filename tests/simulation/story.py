@@ -193,13 +193,12 @@ class Story:
             await asyncio.sleep(30)
             problem = await self._differences()
             if not problem:
-                break
-        else:
-            raise Disagreement(problem)
-        await self._read_all_history()
-        problem = await self._lost_events()
-        if problem:
-            raise Disagreement(problem)
+                await self._read_all_history()
+                problem = await self._lost_events()
+            if not problem:
+                return
+            self.note(problem)
+        raise Disagreement(problem)
 
     async def _joined(self) -> list[str]:
         return [who for who in self.people if await self._is_in(who)]

@@ -14,6 +14,7 @@ import sys  # noqa: E402
 import tempfile  # noqa: E402
 import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import asyncpg  # noqa: E402
 import structlog  # noqa: E402
@@ -64,6 +65,10 @@ def _run(options: argparse.Namespace, seed: int) -> str | None:
     return None
 
 
+def _add_time(_logger: Any, _name: str, entry: Any) -> Any:
+    return {**entry, "time": f"{virtual.course.elapsed:9.3f}"}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", default="w0")
@@ -75,6 +80,12 @@ def main() -> int:
     options = parser.parse_args()
     level = logging.DEBUG if options.log else logging.CRITICAL
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _add_time,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["time", "at", "event"]),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
