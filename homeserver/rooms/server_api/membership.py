@@ -6,7 +6,6 @@ and is passed on to the other servers in it.
 Spec: server-server-api#joining-rooms
 """
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import structlog
@@ -34,8 +33,12 @@ from homeserver.rooms.server_api.admission import (
     member_event,
     with_valid_signature,
 )
+from homeserver.rooms.server_api.handover import (
+    room_without_members,
+    servers_in,
+    whole_room,
+)
 from homeserver.rooms.stripped import stripped_events
-from homeserver.rooms.written import written_events
 from homeserver.server_keys.verify import Verified
 
 _V1: Final = "/_matrix/federation/v1"
@@ -196,7 +199,7 @@ async def _vouched(ctx: Context, room: Room, verified: Verified) -> Verified:
     "PUT", f"{_V2}/send_join/{{roomId}}/{{eventId}}", auth=by_server, limit=federation
 )
 async def send_join_v2(ctx: Context, request: FederationRequest) -> Answer:
-    """Take a join; the answer is the room's state before it.
+    """Take a join; the answer is the room's state before it, in part when asked so.
 
     Raises: M_INVALID_PARAM, M_FORBIDDEN, M_NOT_FOUND, and what `make_join` does.
 
@@ -205,30 +208,11 @@ async def send_join_v2(ctx: Context, request: FederationRequest) -> Answer:
     room = await admitted_room(ctx, request)
     verified = await _signed_event(ctx, request, room, "join")
     verified = await _vouched(ctx, room, verified)
+    servers = servers_in(room)
     event = await _accept(ctx, room, verified)
-    is_short = request.query_bool("omit_members")
-    return Stream(_joined_room(ctx, room, event, is_short=is_short))
-
-
-async def _joined_room(
-    ctx: Context, room: Room, event: StoredEvent, *, is_short: bool
-) -> AsyncIterator[bytes]:
-    """The body of the answer to a join: a large room is never whole in memory.
-
-    A short one does not repeat in the chain what stands in the state.
-    """
-    nids = await ctx.live.states.event_nids(event.state_before or 0)
-    chain = await ctx.live.events.auth_chain((*nids, event.nid))
-    if is_short:
-        chain.difference_update(nids)
-    yield b'{"event":' + event.pdu.text
-    yield b',"members_omitted":false,"state":['
-    async for part in written_events(ctx, room, nids):
-        yield part
-    yield b'],"auth_chain":['
-    async for part in written_events(ctx, room, sorted(chain)):
-        yield part
-    yield b"]}"
+    if request.query_bool("omit_members"):
+        return Stream(room_without_members(ctx, room, event, servers))
+    return Stream(whole_room(ctx, room, event))
 
 
 @route(
