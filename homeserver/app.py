@@ -83,6 +83,7 @@ from homeserver.push import store as push_store
 from homeserver.push.keeper import Keeper
 from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
+from homeserver.relations import client_api as relations_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import create_api, history_api, membership_api, sticky, stripped
 from homeserver.rooms.server_api import history as rooms_history_server_api
@@ -117,6 +118,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     membership_api,
     rooms_client_api,
     history_api,
+    relations_client_api,
     receipts_client_api,
     typing_client_api,
     presence_client_api,

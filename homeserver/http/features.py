@@ -39,6 +39,10 @@ class Feature:
 
 
 FEATURES: Final = (
+    Feature("org.matrix.msc3440.stable", 3440, "threads", "1.4"),
+    Feature("org.matrix.msc3715", 3715, "relations in both directions", "1.4"),
+    Feature("org.matrix.msc3856", 3856, "the list of threads", "1.4"),
+    Feature("org.matrix.msc3981", 3981, "relations of relations", "1.10"),
     Feature("org.matrix.msc4354", 4354, "sticky events"),
     Feature("org.matrix.msc3026.busy_presence", 3026, "busy as a state of presence"),
     Feature("org.matrix.msc4140", 4140, "delayed events"),

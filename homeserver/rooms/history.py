@@ -104,11 +104,11 @@ async def read_page(
         size = min(max(limit - len(sights), _PAGE << attempt), _MAX_PAGE)
         async with db.read() as tx:
             places = await _read(tx, may, where, point, newest, size)
-        found, last = await _take(live, may, places, limit - len(sights), keeps)
+        found, last = await take(live, may, places, limit - len(sights), keeps)
         sights += found
         if last is not None:
             lowest = last.depth if lowest is None else min(lowest, last.depth)
-            point = _beyond(point if where.backwards else newest, last, where)
+            point = beyond(point if where.backwards else newest, last, where)
         is_end = len(places) < size and (last is None or last is places[-1])
         if is_end or len(sights) >= limit:
             break
@@ -118,7 +118,8 @@ async def read_page(
     return page
 
 
-def _beyond(point: Point, place: Place, where: Range) -> Point:
+def beyond(point: Point, place: Place, where: Range) -> Point:
+    """The point on the other side of a place, in the direction of reading."""
     step = before if where.backwards else after
     return step(point, place.depth, place.position)
 
@@ -132,7 +133,7 @@ async def _read(
     return await read_forwards(tx, may.room.nid, point, limit, stop)
 
 
-async def _take(
+async def take(
     live: Live,
     may: Access,
     places: Sequence[Place],

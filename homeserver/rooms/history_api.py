@@ -33,7 +33,8 @@ _NEAR_PAGES: Final = 4
 _FETCHES: Final = 2
 
 
-def _point(request: ClientRequest, name: str) -> Point | None:
+def point_of(request: ClientRequest, name: str) -> Point | None:
+    """The place that a query parameter names. Raises: M_INVALID_PARAM."""
     token = request.query_str(name)
     if token is None:
         return None
@@ -71,7 +72,7 @@ async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
     backwards = request.query_choice("dir", "b", "f") == "b"
     wanted = _filter(request)
     limit = _limit(request, wanted)
-    start, stop = _point(request, "from"), _point(request, "to")
+    start, stop = point_of(request, "from"), point_of(request, "to")
     may = await access(ctx.live, room_id, request.user_id)
     if start is None:
         ends = history.newest_point if backwards else history.oldest_point

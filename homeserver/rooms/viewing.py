@@ -39,14 +39,18 @@ class Reader:
 
 
 async def visible(
-    live: Live, reader: Reader, events: Sequence[StoredEvent]
+    live: Live,
+    reader: Reader,
+    events: Sequence[StoredEvent],
+    *,
+    with_ignored: bool = False,
 ) -> list[Sight]:
     """Those of the events of one room that the reader may see, in order.
 
     Events without a known state (outliers) are not shown, and of users whom the reader
-    ignores only what is state.
+    ignores only what is state, unless they are wanted.
     """
-    ignored = await live.ignored.by(reader.user_id)
+    ignored = frozenset() if with_ignored else await live.ignored.by(reader.user_id)
     at = await _circumstances(live, reader, events, await last_joined(live, reader))
     sights = []
     for event in events:

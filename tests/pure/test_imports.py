@@ -41,6 +41,7 @@ LINES = """
     homeserver.appservices
     homeserver.accounts
     homeserver.rooms
+    homeserver.relations
     homeserver.devices
     homeserver.login homeserver.oauth homeserver.profile homeserver.receipts
     homeserver.typing homeserver.presence
