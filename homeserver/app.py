@@ -91,6 +91,9 @@ from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
+from homeserver.spaces import client_api as spaces_client_api
+from homeserver.spaces import server_api as spaces_server_api
+from homeserver.spaces.remote import RemoteRooms
 from homeserver.sync import client_api as sync_client_api
 from homeserver.sync.sliding import client_api as sliding_client_api
 from homeserver.sync.sliding import tasks as sliding_tasks
@@ -98,6 +101,8 @@ from homeserver.transactions import server_api as transactions_server_api
 from homeserver.transactions import tasks as transactions_tasks
 from homeserver.typing import client_api as typing_client_api
 from homeserver.typing.tasks import TypingEnder
+from homeserver.upgrades import client_api as upgrades_client_api
+from homeserver.upgrades import settings as upgrades_settings
 
 # Modules whose functions answer requests.
 ENDPOINTS: Final[Sequence[ModuleType]] = (
@@ -146,6 +151,9 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     sliding_client_api,
     calls_client_api,
     delayed_client_api,
+    upgrades_client_api,
+    spaces_client_api,
+    spaces_server_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -213,6 +221,8 @@ class Server:
             account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
             put_off=put_off,
         )
+        ctx.on_join.append(upgrades_settings.follow)
+        ctx.parts.put(RemoteRooms())
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()
         stack.push_async_callback(authentication.stop)

@@ -14,6 +14,7 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.db.pool import Database
 from homeserver.live.live import Live
+from homeserver.live.room import Room
 
 _ASKED_SERVERS: Final = 20_000
 
@@ -85,6 +86,10 @@ class Context:
     turns: Turns = field(default_factory=Turns)
     # Each is called with every server whose signed request has been checked.
     on_sign_of_life: list[Callable[[ServerName], None]] = field(default_factory=list)
+    # Each is called when a user of ours has joined a room through this process.
+    on_join: list[Callable[["Context", UserId, Room], Awaitable[None]]] = field(
+        default_factory=list
+    )
     # Schedules what a request wants to have sent later; the ID for that. It is named
     # here as rooms stand above it: homeserver/delayed/schedule.py.
     put_off: Callable[["Context", Any, Any, int], Awaitable[str]] = _put_off_nothing

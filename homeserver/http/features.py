@@ -49,5 +49,6 @@ FEATURES: Final = (
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),
     Feature("org.matrix.simplified_msc3575", 4186, "simplified sliding sync"),
     Feature("org.matrix.msc3916.stable", 3916, "authenticated media", "1.11"),
+    Feature("org.matrix.msc3827.stable", 3827, "rooms found by type", "1.4"),
 )
 FLAGS: Final = frozenset(each.flag for each in FEATURES)

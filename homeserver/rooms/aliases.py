@@ -90,6 +90,13 @@ async def aliases_of(tx: Tx, room_id: RoomId) -> list[RoomAlias]:
     return [RoomAlias(row["alias"]) for row in rows]
 
 
+async def move_aliases(tx: Tx, old: RoomId, new: RoomId) -> None:
+    """Have all the names of a room name another one instead."""
+    await tx.execute(
+        "UPDATE room_aliases SET room_id = $2 WHERE room_id = $1", old, new
+    )
+
+
 async def publish(tx: Tx, room_nid: int) -> None:
     """List the room in this server's directory."""
     await tx.execute(
@@ -222,6 +229,11 @@ async def _names_room(ctx: Context, alias: RoomAlias, room_id: RoomId) -> bool:
         return (await resolve_alias(ctx, alias)).room_id == room_id
     except MatrixError:
         return False
+
+
+def is_alias_of(value: JsonValue, server_name: ServerName) -> bool:
+    """Whether the value is an alias of that server."""
+    return isinstance(value, str) and value.endswith(f":{server_name}")
 
 
 def without_alias(content: JsonObject, alias: RoomAlias) -> JsonObject | None:

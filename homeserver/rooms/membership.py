@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from federation import auth_rules
-from federation.canonical_json import JsonObject
+from federation.canonical_json import JsonObject, JsonValue
 from federation.errors import Malformed, Rejected
 from federation.ids import (
     EventId,
@@ -33,7 +33,7 @@ from homeserver.rooms import restricted
 from homeserver.rooms.aliases import unique_servers
 from homeserver.rooms.build import Builder, NewEvent
 from homeserver.rooms.join import remote_join
-from homeserver.rooms.profiles import read_name
+from homeserver.rooms.profiles import FIELDS, read_name
 from homeserver.rooms.remote import remote_invite, remote_knock, remote_leave
 from homeserver.rooms.send import send_event
 
@@ -171,6 +171,15 @@ async def join(
         await remote_join(ctx, user_id, room_id, servers, content)
     else:
         await _join_held(ctx, room, user_id, content, via)
+    await _joined(ctx, room_id, user_id)
+
+
+async def _joined(ctx: Context, room_id: RoomId, user_id: UserId) -> None:
+    """Do what features have to do when a user of ours has joined."""
+    room = await ctx.live.room(room_id)
+    if room is not None:
+        for listener in ctx.on_join:
+            await listener(ctx, user_id, room)
 
 
 async def _join_held(
@@ -426,6 +435,7 @@ async def set_membership(
         async with ctx.db.read() as tx:
             content = {**(await read_name(tx, sender)), **content}
         await _join_held(ctx, room, sender, content, ())
+        await _joined(ctx, room_id, sender)
         return await _event_id_now(ctx, room, sender)
     return await _send(ctx, room, sender, target, content, txn)
 
@@ -445,7 +455,7 @@ async def _event_id_now(ctx: Context, room: Room, user_id: UserId) -> EventId:
 async def update_profile(ctx: Context, user_id: UserId) -> None:
     """Tell all rooms of a local user their name and avatar as they are now.
 
-    A room that refuses is left as it is.
+    A room that knows it already is passed over, one that refuses left as it is.
 
     Spec: client-server-api#events-on-change-of-profile-information
     """
@@ -459,9 +469,16 @@ async def update_profile(ctx: Context, user_id: UserId) -> None:
             room = await ctx.live.view.room(room_nid)
             if room is None or not room.is_joined(user_id):
                 return
+            event = await ctx.live.events.by_nid(room.members[user_id].event_nid)
+            if event is not None and _names(event.shown.content) == _names(content):
+                return
             try:
                 await _send(ctx, room, user_id, user_id, content)
             except Rejected as refused:
                 log.info("profile not told", room_id=room.room_id, reason=str(refused))
 
     await asyncio.gather(*map(tell, joined))
+
+
+def _names(content: JsonObject) -> list[JsonValue]:
+    return [content.get(name) for name in FIELDS]

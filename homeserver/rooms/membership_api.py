@@ -67,7 +67,7 @@ def _user(value: str) -> UserId:
         raise errors.invalid_param(f"user_id: {error}.") from None
 
 
-def _via(request: ClientRequest) -> list[ServerName]:
+def via_of(request: ClientRequest) -> list[ServerName]:
     """The servers that the client names.
 
     COMPAT(clients of v1.11 and older): `server_name` is what `via` was called.
@@ -92,7 +92,7 @@ async def _room_and_servers(
 ) -> tuple[RoomId, Sequence[ServerName]]:
     """The room that the path names by ID or alias, and servers to reach it through."""
     given = request.path(room_id_or_alias, "roomIdOrAlias")
-    via = _via(request)
+    via = via_of(request)
     if not given.startswith("#"):
         return RoomId(given), via
     entry = await resolve_alias(ctx, RoomAlias(given))
@@ -108,7 +108,7 @@ async def join_room_by_id(ctx: Context, request: ClientRequest) -> Answer:
 
     Spec: client-server-api#post_matrixclientv3roomsroomidjoin
     """
-    return await _join(ctx, request, request.path(RoomId, "roomId"), _via(request))
+    return await _join(ctx, request, request.path(RoomId, "roomId"), via_of(request))
 
 
 @route(

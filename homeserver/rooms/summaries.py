@@ -3,7 +3,7 @@
 Spec: client-server-api#published-room-directory
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ from federation.errors import Malformed
 from federation.ids import RoomId, parse_room_alias
 from homeserver.db.pool import Database
 from homeserver.live.live import Live
+from homeserver.rooms.restricted import allowed_rooms
 
 _FIELDS: Final = {
     "m.room.create": "create",
@@ -22,6 +23,7 @@ _FIELDS: Final = {
     "m.room.join_rules": "join_rules",
     "m.room.guest_access": "guest_access",
     "m.room.history_visibility": "history_visibility",
+    "m.room.encryption": "encryption",
 }
 _WORLD_READABLE: Final = "world_readable"
 
@@ -38,6 +40,7 @@ class Outline:
     join_rules: JsonObject
     guest_access: JsonObject
     history_visibility: JsonObject
+    encryption: JsonObject
 
     @property
     def room_type(self) -> str | None:
@@ -67,6 +70,27 @@ class Outline:
             "room_type": self.room_type,
         }
         return {key: value for key, value in summary.items() if value is not None}
+
+    def full_summary(self, room_id: RoomId, joined: int) -> JsonObject:
+        """The room as previews and spaces show it."""
+        summary = dict(self.summary(room_id, joined))
+        if summary["join_rule"] in ("restricted", "knock_restricted"):
+            summary["allowed_room_ids"] = list[JsonValue](
+                allowed_rooms(self.join_rules)
+            )
+        summary["room_version"] = _text(self.create.get("room_version")) or "1"
+        algorithm = _text(self.encryption.get("algorithm"))
+        return summary if algorithm is None else {**summary, "encryption": algorithm}
+
+
+def outline_of(events: Iterable[JsonObject]) -> Outline:
+    """The outline that stripped state events give, as far as they go."""
+    contents: dict[str, JsonObject] = {}
+    for event in events:
+        field, content = _FIELDS.get(str(event["type"])), event["content"]
+        if field is not None and event["state_key"] == "" and isinstance(content, dict):
+            contents[field] = content
+    return Outline(**{field: contents.get(field, {}) for field in _FIELDS.values()})
 
 
 def _text(value: JsonValue) -> str | None:

@@ -31,6 +31,8 @@ WAYS = {
 }
 # Where the page and its text differ, with the reason.
 AUTH_SLIPS = {
+    # The page says that servers ask, its text that clients do, with a token or without.
+    "/_matrix/client/v1/room_summary/{roomIdOrAlias}": {Who.USER_OR_NOBODY},
     # The page says that an access token is needed, its text that servers ask.
     "/_matrix/federation/v1/timestamp_to_event/{roomId}": {Who.SERVER},
 }

@@ -46,6 +46,7 @@ LINES = """
     homeserver.login homeserver.oauth homeserver.profile homeserver.receipts
     homeserver.typing homeserver.presence
     homeserver.push homeserver.people
+    homeserver.upgrades
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
     homeserver.reports homeserver.calls homeserver.delayed
     homeserver.sync
