@@ -75,6 +75,7 @@ from homeserver.presence.attendance import Attendance
 from homeserver.presence.tell import PresenceTeller
 from homeserver.profile import client_api as profile_client_api
 from homeserver.profile import server_api as profile_server_api
+from homeserver.profile.telling import ProfileTeller
 from homeserver.push import client_api as push_client_api
 from homeserver.push import keeping as push_keeping
 from homeserver.push import notifications_api as push_notifications_api
@@ -235,6 +236,7 @@ class Server:
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
+        await stack.enter_async_context(ProfileTeller(ctx))
         await stack.enter_async_context(DirectoryKeeper(ctx))
         if config.presence.enabled:
             await stack.enter_async_context(Attendance(ctx))

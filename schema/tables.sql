@@ -291,6 +291,13 @@ CREATE TABLE profiles (
 );
 CREATE INDEX profiles_position ON profiles (position) WHERE position > 0;
 
+-- Users whose rooms are to be told what they are called now, since a position.
+CREATE TABLE profile_tellings (
+    user_id text COLLATE "C" PRIMARY KEY,
+    position bigint NOT NULL,
+    claimed_until timestamptz
+);
+
 -- Everybody in a room that we know, and users of ours, by what they are called
 -- (homeserver/people/words.py).
 CREATE TABLE user_directory (

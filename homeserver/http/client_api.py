@@ -41,6 +41,7 @@ async def get_capabilities(ctx: Context, _request: ClientRequest) -> Answer:
             "m.3pid_changes": {"enabled": False},
             "m.get_login_token": {"enabled": True},
             "m.profile_fields": {"enabled": True},
+            "uk.tcpip.msc4133.profile_fields": {"enabled": True},
             "m.forget_forced_upon_leave": {"enabled": False},
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": ctx.config.limits.max_delay_s * 1000,

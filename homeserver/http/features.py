@@ -47,7 +47,11 @@ FEATURES: Final = (
     Feature("org.matrix.msc3026.busy_presence", 3026, "busy as a state of presence"),
     Feature("org.matrix.msc4140", 4140, "delayed events"),
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),
+    Feature("org.matrix.msc4262", 4262, "profiles of others in sliding sync"),
+    Feature("org.matrix.msc4429", 4429, "profiles of others in sync"),
     Feature("org.matrix.simplified_msc3575", 4186, "simplified sliding sync"),
+    Feature("uk.tcpip.msc4133", 4133, "profile fields", since="1.16"),
+    Feature("uk.tcpip.msc4133.stable", 4133, "profile fields", since="1.16"),
     Feature("org.matrix.msc3916.stable", 3916, "authenticated media", "1.11"),
     Feature("org.matrix.msc3827.stable", 3827, "rooms found by type", "1.4"),
 )

@@ -2,31 +2,37 @@
 
 from typing import Final
 
-from federation.canonical_json import JsonValue, encode
+from federation.canonical_json import JsonObject, JsonValue, encode
 from federation.ids import UserId
 from homeserver import errors
-from homeserver.accounts.store import profiles, users
+from homeserver.accounts.store import profiles
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody
 from homeserver.http.limits import lookups, writes
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
-from homeserver.profile import fields
+from homeserver.live.changes import Change, Kind
+from homeserver.profile import fields, telling
 from homeserver.profile.find import find_profile
-from homeserver.rooms import membership
 
 PROFILE: Final = "/_matrix/client/v3/profile/{userId}"
+FLAG: Final = "uk.tcpip.msc4133"
+UNSTABLE: Final = f"/_matrix/client/unstable/{FLAG}/profile/{{userId}}"
+# So long a change waits for the user's rooms to be told: few are told at once.
+_TELLING_SECONDS: Final = 0.15
 # A field, and the object around it.
 MAX_BODY: Final = fields.MAX_PROFILE_BYTES * 2
 
 
+@route("GET", UNSTABLE, auth=nobody, limit=lookups, flag=FLAG)
 @route("GET", PROFILE, auth=nobody, limit=lookups)
 async def get_user_profile(ctx: Context, request: Request) -> Answer:
     """All that a user says. Spec: client-server-api#get_matrixclientv3profileuserid."""
     return await find_profile(ctx, request.path(UserId, "userId"))
 
 
+@route("GET", UNSTABLE + "/{keyName}", auth=nobody, limit=lookups, flag=FLAG)
 @route("GET", PROFILE + "/{keyName}", auth=nobody, limit=lookups)
 async def get_profile_field(ctx: Context, request: Request) -> Answer:
     """One thing that a user says.
@@ -50,22 +56,32 @@ def _own_field(request: ClientRequest) -> str:
 
 
 async def _change(ctx: Context, user_id: UserId, name: str, value: JsonValue) -> None:
-    """Set the field, or remove it when the value is None; tell the user's rooms."""
-    async with ctx.db.transaction() as tx:
-        # One change of a profile at a time, so that its size holds.
-        await users.lock(tx, user_id)
-        profile = await profiles.profile(tx, user_id)
-        if encode(profile.get(name)) == encode(value):
-            return
-        if value is None:
-            await profiles.delete_field(tx, user_id, name)
-        else:
-            fields.check_size({**profile, name: value})
-            await profiles.put_field(tx, user_id, name, value)
-    if name in fields.IN_MEMBER_EVENTS:
-        await membership.update_profile(ctx, user_id)
+    """Set the field, or remove it when the value is None; tell the user's rooms.
+
+    Of many rooms some are told later: the caller does not wait for them.
+    """
+    async with ctx.db.read() as tx:
+        profile: JsonObject = await profiles.profile(tx, user_id)
+    if encode(profile.get(name)) == encode(value):
+        return
+    if value is not None:
+        fields.check_size({**profile, name: value})
+    tell_rooms = name in fields.IN_MEMBER_EVENTS
+    edit = profiles.Edit(user_id, name, value, fields.check_size, tell_rooms)
+    change = Change(Kind.PROFILE, user_id=user_id, reach=edit.reach)
+    await ctx.live.commit(profiles.edit, edit, change)
+    if tell_rooms and edit.reach.rooms:
+        await telling.wait_a_moment(ctx, user_id, _TELLING_SECONDS)
 
 
+@route(
+    "PUT",
+    UNSTABLE + "/{keyName}",
+    auth=by_access_token,
+    limit=writes,
+    max_body=MAX_BODY,
+    flag=FLAG,
+)
 @route(
     "PUT",
     PROFILE + "/{keyName}",
@@ -89,6 +105,13 @@ async def set_profile_field(ctx: Context, request: ClientRequest) -> Answer:
     return {}
 
 
+@route(
+    "DELETE",
+    UNSTABLE + "/{keyName}",
+    auth=by_access_token,
+    limit=writes,
+    flag=FLAG,
+)
 @route(
     "DELETE",
     PROFILE + "/{keyName}",

@@ -231,6 +231,9 @@ async def test_profile_fields_are_kept_as_json(people: Database) -> None:
             "displayname": "A\0lice",
             "org.example.x": {"n": [2]},
         }
-        assert await profiles.delete_field(tx, ALICE, "displayname")
-        assert not await profiles.delete_field(tx, ALICE, "displayname")
+        gone = profiles.Edit(
+            ALICE, "displayname", None, lambda _: None, tell_rooms=False
+        )
+        await profiles.edit(tx, [Positioned(7, gone)])
+        assert list(await profiles.profile(tx, ALICE)) == ["org.example.x"]
         assert await profiles.profile(tx, BOB) == {}

@@ -26,6 +26,7 @@ from homeserver.sync.sliding import answer as answers
 from homeserver.sync.sliding.connection import Draft, Pos, State, parse_pos
 from homeserver.sync.sliding.connections import Connections, Quiet
 from homeserver.sync.sliding.devices import TO_DEVICE, parse_since
+from homeserver.sync.sliding.extensions import PROFILES
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.request import SlidingRequest, parse_request
 from homeserver.sync.sliding.store import Key
@@ -152,10 +153,11 @@ async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
     sent.confirm(None if call.pos is None else call.pos.position)
     sources = Sources.of(ctx, sent)
     deadline = loop.time() + call.timeout_s
+    people = PROFILES in call.request.extensions
     quiet = desk.connections.quiet(call.key, call.pos, call.asked)
     while True:
         user = await live.user(call.viewer.user_id)
-        if quiet is None or await live.view.moved(user) > quiet.upto:
+        if quiet is None or await live.view.moved(user, people=people) > quiet.upto:
             made = await answers.make_answer(
                 sources,
                 desk.facts,
@@ -175,7 +177,7 @@ async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
         elif live.is_stopping or loop.time() >= deadline:
             return _written(quiet.pos, quiet.counts)
         else:
-            await live.wait(user, quiet.upto, deadline - loop.time())
+            await live.wait(user, quiet.upto, deadline - loop.time(), people=people)
 
 
 async def _give(desk: _Desk, call: _Call, made: answers.Answer) -> Answer:

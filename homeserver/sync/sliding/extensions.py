@@ -28,6 +28,7 @@ from homeserver.typing.store import typing_in
 ACCOUNT_DATA: Final = "account_data"
 RECEIPTS: Final = "receipts"
 TYPING: Final = "typing"
+PROFILES: Final = "org.matrix.msc4262.profiles"
 STICKY: Final = "org.matrix.msc4354.sticky_events"
 
 Json = dict[str, object]
@@ -240,6 +241,7 @@ def leave_behind(
         (ACCOUNT_DATA, standing.moved_own),
         (E2EE, standing.moved),
         (STICKY, standing.moved),
+        (PROFILES, standing.moved_people),
     ):
         had = stream in extensions or draft.own.get(stream, NEVER) != LIVE
         if last > position and not had:

@@ -36,6 +36,7 @@ class Standing:
     upto: int
     moved: int  # the last position at which anything of the user moved
     moved_own: int  # the same, but for what moved in rooms
+    moved_people: int  # presence or profile of somebody
     members: Mapping[int, Member]
     moves: Mapping[int, Moves]
 
@@ -90,6 +91,7 @@ async def standing_of(live: Live, facts: Facts, user: User, state: State) -> Sta
     return Standing(
         upto=upto,
         moved_own=user.moved,
+        moved_people=max(user.people, *(p.people for p in pulses.values()), 0),
         moved=max(user.moved, *(p.last for p in pulses.values()), 0),
         members={nid: user.rooms[nid] for nid in order},
         moves=moves,

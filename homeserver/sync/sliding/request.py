@@ -80,6 +80,7 @@ class Extension:
     rooms: frozenset[str] | None = None
     since: str | None = None  # of to_device
     limit: int | None = None
+    fields: frozenset[str] | None = None  # of profiles; None: all
 
     def covers(self, room_id: str, lists: frozenset[str], *, subscribed: bool) -> bool:
         """Whether it speaks of a room that these lists or a subscription show."""
@@ -220,6 +221,7 @@ def _extension(value: JsonObject) -> Extension | None:
         rooms=_scope(value, "rooms"),
         since=_text(value, "since"),
         limit=None if limit is None else _integer(limit, "limit"),
+        fields=_only_text(_strings(value, "fields")),
     )
 
 
