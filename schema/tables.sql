@@ -263,13 +263,14 @@ CREATE TABLE uia_sessions (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- room_nid 0: the user's own, not of a room. An empty content `{}` stays as it is.
+-- room_nid 0: the user's own, not of a room. What was deleted has the content `{}`.
 CREATE TABLE account_data (
     user_id text COLLATE "C" NOT NULL,
     room_nid bigint NOT NULL,
     type text COLLATE "C" NOT NULL,
     content text COLLATE "C" NOT NULL,
     position bigint NOT NULL,
+    deleted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (user_id, room_nid, type)
 );
 CREATE INDEX account_data_position ON account_data (user_id, position);

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from federation import room_versions
 from federation.errors import Malformed
-from federation.ids import parse_server_name
+from federation.ids import parse_server_name, parse_user_id
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,253}[A-Za-z0-9])?")
 
+_EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 _SIZE: Final = re.compile(r"([0-9]{1,12})([KMGT]?)")
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -71,6 +72,36 @@ def base_urls(values: Sequence[str]) -> None:
     for value in values:
         not_empty(value)
         base_url(value)
+
+
+def page_url(value: str) -> None:
+    """Empty, or the URL of a page."""
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"it is not a URL: {error}") from None
+    if not good or parts.username is not None:
+        raise ValueError("it must look like https://example.org/page")
+
+
+def user_id(value: str) -> None:
+    """Empty, or a Matrix ID."""
+    if not value:
+        return
+    try:
+        parse_user_id(value)
+    except Malformed as error:
+        raise ValueError(str(error)) from None
+
+
+def email(value: str) -> None:
+    """Empty, or what may be an email address."""
+    if value and not _EMAIL.fullmatch(value):
+        raise ValueError("it must look like admin@example.org")
 
 
 def turn_uris(values: Sequence[str]) -> None:

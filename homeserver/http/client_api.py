@@ -8,7 +8,7 @@ from homeserver.http.features import FEATURES, VERSIONS
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
-from homeserver.http.well_known import client_discovery
+from homeserver.http.well_known import client_discovery, support
 
 
 @route("GET", "/_matrix/client/versions", auth=optional_access_token)
@@ -62,3 +62,15 @@ async def get_wellknown(ctx: Context, _request: Request) -> Answer:
     if not ctx.config.public_base_url:
         raise errors.not_found("This server does not say where it can be reached.")
     return client_discovery(ctx.config)
+
+
+@route("GET", "/.well-known/matrix/support", auth=nobody, since="1.10")
+async def get_wellknown_support(ctx: Context, _request: Request) -> Answer:
+    """Whom people turn to. Raises: M_NOT_FOUND, when nobody is named.
+
+    Spec: client-server-api#getwell-knownmatrixsupport
+    """
+    told = support(ctx.config)
+    if not told:
+        raise errors.not_found("This server does not say whom to turn to.")
+    return told

@@ -41,12 +41,14 @@ async def account_data_between(
 ) -> list[Set]:
     """Account data that changed after `since`, up to and with `upto`, in order.
 
-    Everybody has push rules from the start, also who has never changed them.
+    What was deleted is empty; who begins anew is not told of it (MSC3391). Everybody
+    has push rules from the start, also who has never changed them.
     """
     rows = await tx.fetch(
         """
         SELECT room_nid, position, type, content FROM account_data
          WHERE user_id = $1 AND position > $2 AND position <= $3
+           AND ($2 > 0 OR NOT deleted)
          ORDER BY position
         """,
         user_id,
@@ -67,7 +69,7 @@ async def account_data_of(
     rows = await tx.fetch(
         """
         SELECT room_nid, position, type, content FROM account_data
-         WHERE user_id = $1 AND room_nid = ANY($2)
+         WHERE user_id = $1 AND room_nid = ANY($2) AND NOT deleted
          ORDER BY position
         """,
         user_id,

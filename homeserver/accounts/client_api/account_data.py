@@ -7,7 +7,12 @@ from federation.ids import RoomId, UserId
 from homeserver import errors
 from homeserver.accounts import tags
 from homeserver.accounts.store import account_data as store
-from homeserver.accounts.store.account_data import OF_NO_ROOM, AccountData, Edit
+from homeserver.accounts.store.account_data import (
+    OF_NO_ROOM,
+    AccountData,
+    Deletion,
+    Edit,
+)
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import writes
@@ -17,7 +22,10 @@ from homeserver.http.routes import route
 from homeserver.live.changes import Change, Kind
 
 USER: Final = "/_matrix/client/v3/user/{userId}"
+FLAG: Final = "org.matrix.msc3391"
+UNSTABLE: Final = f"/_matrix/client/unstable/{FLAG}/user/{{userId}}"
 MAX_TYPE_BYTES: Final = 255
+MAX_CONTENT: Final = 256 * 1024
 # Set by the server alone, through endpoints of their own.
 OURS: Final = frozenset({"m.fully_read", "m.push_rules"})
 
@@ -61,14 +69,26 @@ def _change(user_id: UserId, room_nid: int) -> Change:
     )
 
 
-async def _put(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
-    user_id, type_ = request.user_id, _type(request)
+def _settable_type(request: ClientRequest) -> str:
+    """The type in the path, if users set it themselves. Raises: M_BAD_JSON."""
+    type_ = _type(request)
     if type_ in OURS:
         raise errors.MatrixError(
             405, "M_BAD_JSON", f"{type_} cannot be set here, only read."
         )
+    return type_
+
+
+async def _put(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
+    user_id, type_ = request.user_id, _settable_type(request)
     item = AccountData(user_id, room_nid, type_, request.json_object())
     await ctx.live.commit(store.put, item, _change(user_id, room_nid))
+    return {}
+
+
+async def _delete(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
+    item = Deletion(request.user_id, room_nid, _settable_type(request))
+    await ctx.live.commit(store.delete, item, _change(request.user_id, room_nid))
     return {}
 
 
@@ -83,7 +103,13 @@ async def _get(ctx: Context, request: ClientRequest, room_nid: int) -> Answer:
     return found
 
 
-@route("PUT", USER + "/account_data/{type}", auth=by_access_token, limit=writes)
+@route(
+    "PUT",
+    USER + "/account_data/{type}",
+    auth=by_access_token,
+    limit=writes,
+    max_body=MAX_CONTENT,
+)
 async def set_account_data(ctx: Context, request: ClientRequest) -> Answer:
     """Set what the user keeps for a type.
 
@@ -108,6 +134,7 @@ async def get_account_data(ctx: Context, request: ClientRequest) -> Answer:
     USER + "/rooms/{roomId}/account_data/{type}",
     auth=by_access_token,
     limit=writes,
+    max_body=MAX_CONTENT,
 )
 async def set_account_data_per_room(ctx: Context, request: ClientRequest) -> Answer:
     """Set what the user keeps for a room and type.
@@ -126,6 +153,32 @@ async def get_account_data_per_room(ctx: Context, request: ClientRequest) -> Ans
     """
     _own_user(request)
     return await _get(ctx, request, await _room_nid(ctx, request))
+
+
+@route(
+    "DELETE",
+    UNSTABLE + "/account_data/{type}",
+    auth=by_access_token,
+    limit=writes,
+    flag=FLAG,
+)
+async def delete_account_data(ctx: Context, request: ClientRequest) -> Answer:
+    """Set nothing for a type any more; other devices get it as empty. MSC3391."""
+    _own_user(request)
+    return await _delete(ctx, request, OF_NO_ROOM)
+
+
+@route(
+    "DELETE",
+    UNSTABLE + "/rooms/{roomId}/account_data/{type}",
+    auth=by_access_token,
+    limit=writes,
+    flag=FLAG,
+)
+async def delete_account_data_per_room(ctx: Context, request: ClientRequest) -> Answer:
+    """Set nothing for a room and type any more. MSC3391."""
+    _own_user(request)
+    return await _delete(ctx, request, await _room_nid(ctx, request))
 
 
 # ── Tags ─────────────────────────────────────────────────────────────────────────────

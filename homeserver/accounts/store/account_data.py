@@ -47,7 +47,7 @@ async def content(
         """
         SELECT content
           FROM account_data
-         WHERE user_id = $1 AND room_nid = $2 AND type = $3
+         WHERE user_id = $1 AND room_nid = $2 AND type = $3 AND NOT deleted
         """,
         user_id,
         room_nid,
@@ -70,13 +70,41 @@ async def put(tx: Tx, batch: Sequence[Positioned[AccountData]]) -> None:
         SELECT *
           FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
         ON CONFLICT (user_id, room_nid, type) DO UPDATE
-           SET content = EXCLUDED.content, position = EXCLUDED.position
+           SET content = EXCLUDED.content, position = EXCLUDED.position,
+               deleted = false
         """,
         [entry.item.user_id for entry in entries],
         [entry.item.room_nid for entry in entries],
         [to_text(entry.item.type) for entry in entries],
         [orjson.dumps(entry.item.content).decode() for entry in entries],
         [entry.position for entry in entries],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a user no longer wants to have set for a type."""
+
+    user_id: UserId
+    room_nid: int
+    type: str
+
+
+async def delete(tx: Tx, batch: Sequence[Positioned[Deletion]]) -> None:
+    """Delete contents; what is not there stays so. For the committer."""
+    await tx.execute(
+        """
+        UPDATE account_data a
+           SET content = '{}', deleted = true, position = u.position
+          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[])
+               AS u (user_id, room_nid, type, position)
+         WHERE a.user_id = u.user_id AND a.room_nid = u.room_nid AND a.type = u.type
+           AND NOT a.deleted
+        """,
+        [each.item.user_id for each in batch],
+        [each.item.room_nid for each in batch],
+        [to_text(each.item.type) for each in batch],
+        [each.position for each in batch],
     )
 
 
