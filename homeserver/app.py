@@ -60,14 +60,14 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
-from homeserver.people import client_api as people_client_api
-from homeserver.people.keeper import DirectoryKeeper
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
 from homeserver.media.client_api import downloads as media_downloads
 from homeserver.media.client_api import thumbnails as media_thumbnails
 from homeserver.media.client_api import uploads as media_uploads
 from homeserver.media.media import Media
+from homeserver.people import client_api as people_client_api
+from homeserver.people.keeper import DirectoryKeeper
 from homeserver.periodic import Periodic
 from homeserver.presence import client_api as presence_client_api
 from homeserver.presence import upkeep as presence_upkeep
@@ -90,6 +90,8 @@ from homeserver.rooms import create_api, history_api, membership_api, sticky, st
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
+from homeserver.search import client_api as search_client_api
+from homeserver.search.indexer import SearchIndexer
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
 from homeserver.spaces import client_api as spaces_client_api
@@ -155,6 +157,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     upgrades_client_api,
     spaces_client_api,
     spaces_server_api,
+    search_client_api,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -240,6 +243,7 @@ class Server:
         await stack.enter_async_context(DirectoryKeeper(ctx))
         if config.presence.enabled:
             await stack.enter_async_context(Attendance(ctx))
+        await stack.enter_async_context(SearchIndexer(ctx))
         if config.federation.enabled:
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))

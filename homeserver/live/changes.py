@@ -24,7 +24,8 @@ class Kind(IntEnum):
     # room_nid, user_id, ref: event_nid. A membership that no event of the room's own
     # timeline gave: an invite to, a knock on, or a refusal of a room we are not in.
     MEMBERSHIP = 9
-    BACKFILLED = 10  # room_nid, ref: event_nid of an outlier that became history
+    # room_nid, ref: event_nid of an outlier that became history; None: others did.
+    BACKFILLED = 10
     DEVICE_KEYS = 20  # user_id: a device's one-time or fallback keys
     TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys

@@ -429,6 +429,9 @@ async def _tell(
     for nid in outliers or children:
         change = Change(Kind.BACKFILLED, room_nid=room.nid, ref=nid)
         await ctx.live.commit(store_nothing, nid, change)
+    if history.new:
+        change = Change(Kind.BACKFILLED, room_nid=room.nid)
+        await ctx.live.commit(store_nothing, room.nid, change)
     for nid, _ in redacted:
         change = Change(Kind.REDACTED, room_nid=room.nid, ref=nid)
         await ctx.live.commit(store_nothing, nid, change)

@@ -100,6 +100,7 @@ async def test_a_gap_is_bridged_by_the_state_and_filled_when_read(
 ) -> None:
     # After a long outage only the last event of a room is sent.
     monkeypatch.setattr("homeserver.destinations.delivery.MAX_BACKLOG", 20)
+    monkeypatch.setattr("homeserver.destinations.destination.MAX_QUEUE", 20)
     room = await alice.creates_room(preset="public_chat")
     await bob.joins(room, via=alice)
     await alice.sends(room, "before the outage")

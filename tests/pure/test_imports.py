@@ -75,6 +75,7 @@ PURE_IN_HOMESERVER = {
     "homeserver.push.rules",
     "homeserver.rooms.presets",
     "homeserver.rooms.visibility",
+    "homeserver.search.words",
     "homeserver.state.tree",
 }
 # The standard library without files, network, processes, clocks and chance.

@@ -1,0 +1,188 @@
+"""Finding: matches in their order, of those rooms and events that the user may see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from federation.ids import RoomId, UserId
+from homeserver.context import Context
+from homeserver.errors import MatrixError
+from homeserver.events.client_format import Sight
+from homeserver.events.filters import RoomEventFilter
+from homeserver.events.stored import StoredEvent
+from homeserver.rooms.access import Access, access
+from homeserver.rooms.viewing import visible
+from homeserver.search import store
+from homeserver.search.indexer import text_of
+from homeserver.search.request import GroupKey, RoomEvents, Token
+from homeserver.search.store import KEYS, Match, Place, Wanted
+from homeserver.search.words import Query
+
+# Of what matches, so many are looked at for one page before it is given as it is.
+_MOST_BATCHES: Final = 10
+_SMALLEST_BATCH: Final = 50
+_PENDING: Final = frozenset(("invite", "knock"))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One match that the user may see, with what they may see of its room."""
+
+    match: Match
+    sight: Sight
+    access: Access
+
+    @property
+    def text(self) -> str:
+        """What was searched in."""
+        shown = self.sight.event.shown
+        return text_of(shown.type, shown.content)
+
+    def group(self, key: GroupKey) -> str:
+        """The group that it is in."""
+        room_id = str(self.access.room.room_id)
+        return room_id if key == "room_id" else self.match.sender
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page. `end` is where the next one begins; None: there is none."""
+
+    results: Sequence[Result]
+    end: Place | None
+
+
+class Search:
+    """One search of one user."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        user_id: UserId,
+        asked: RoomEvents,
+        query: Query,
+        wanted: RoomEventFilter,
+    ) -> None:
+        self._ctx = ctx
+        self._user_id = user_id
+        self._filter = wanted
+        self._query = query
+        self._by_rank = asked.order_by == "rank"
+        names = asked.keys if asked.keys is not None else [n for n, _ in KEYS.values()]
+        self._keys = [number for name, number in KEYS.values() if name in names]
+        self._access: dict[int, Access | None] = {}
+        self._room_ids: Mapping[int, RoomId] = {}
+        self.wanted: Wanted
+
+    async def begin(self) -> None:
+        """Find the rooms to search in: those that the user is or was in."""
+        user = await self._ctx.live.user(self._user_id)
+        nids = [
+            nid
+            for nid, member in user.rooms.items()
+            if member.membership not in _PENDING and not member.forgotten
+        ]
+        rooms = await self._ctx.live.rooms(nids)
+        self._room_ids = {
+            nid: room.room_id
+            for nid, room in rooms.items()
+            if self._filter.keeps_room(room.room_id)
+        }
+        self.wanted = Wanted(
+            self._query.tsquery(),
+            self._query.exact(),
+            list(self._room_ids),
+            self._keys,
+            self._filter.senders,
+            self._filter.not_senders,
+        )
+
+    async def count(self) -> int:
+        """How many match, about."""
+        async with self._ctx.db.read() as tx:
+            return await store.count(tx, self.wanted)
+
+    async def page(self, token: Token | None, limit: int) -> Found:
+        """The next results, after a token or from the start."""
+        wanted = self.wanted
+        if token is not None and token.group is not None:
+            wanted = self._of_group(*token.group)
+        place = None if token is None else token.place
+        results: list[Result] = []
+        size = max(limit + 1, _SMALLEST_BATCH)
+        for _ in range(_MOST_BATCHES):
+            async with self._ctx.db.read() as tx:
+                matches = await store.matches(
+                    tx, wanted, place, size, by_rank=self._by_rank
+                )
+            seen = await self._seen(matches)
+            for match in matches:
+                if len(results) == limit:
+                    return Found(results, place)
+                place = match.place
+                if match.event_nid in seen:
+                    results.append(seen[match.event_nid])
+            if len(matches) < size:
+                return Found(results, None)
+        return Found(results, place)
+
+    async def groups_with_more(
+        self, key: GroupKey, groups: Sequence[str], place: Place
+    ) -> set[str]:
+        """Those of the groups that have more matches after a place."""
+        more = set()
+        for group in groups:
+            async with self._ctx.db.read() as tx:
+                rest = await store.matches(
+                    tx, self._of_group(key, group), place, 1, by_rank=self._by_rank
+                )
+            if rest:
+                more.add(group)
+        return more
+
+    def _of_group(self, key: GroupKey, group: str) -> Wanted:
+        if key == "sender":
+            senders = self.wanted.senders
+            is_in = senders is None or group in senders
+            return replace(self.wanted, senders=[group] if is_in else [])
+        nids = [nid for nid, room_id in self._room_ids.items() if room_id == group]
+        return replace(self.wanted, room_nids=nids)
+
+    async def _seen(self, matches: Sequence[Match]) -> dict[int, Result]:
+        """Those matches that the user may see and the filter keeps, by event."""
+        by_room: dict[int, list[Match]] = {}
+        for match in matches:
+            by_room.setdefault(match.room_nid, []).append(match)
+        events = await self._ctx.live.events.by_nids(m.event_nid for m in matches)
+        seen: dict[int, Result] = {}
+        for nid, of_room in by_room.items():
+            may = await self._may(nid)
+            if may is None:
+                continue
+            there = [events[m.event_nid] for m in of_room if m.event_nid in events]
+            kept = [e for e in there if e.redaction is None and _is_before_end(e, may)]
+            sights = await visible(self._ctx.live, may.reader, kept)
+            by_nid = {sight.event.nid: sight for sight in sights}
+            for match in of_room:
+                sight = by_nid.get(match.event_nid)
+                if sight is None or not self._filter.keeps_event(sight.event.shown):
+                    continue
+                result = Result(match, sight, may)
+                if self._query.is_in(result.text):
+                    seen[match.event_nid] = result
+        return seen
+
+    async def _may(self, nid: int) -> Access | None:
+        if nid not in self._access:
+            try:
+                may = await access(self._ctx.live, self._room_ids[nid], self._user_id)
+            except MatrixError:
+                self._access[nid] = None
+            else:
+                self._access[nid] = may
+        return self._access[nid]
+
+
+def _is_before_end(event: StoredEvent, may: Access) -> bool:
+    """Whether it is not from after the user left."""
+    return may.upto is None or (event.position or 0) <= may.upto
