@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	echo $$p; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check interop bench sample venv clean
+.PHONY: help serve demo test check interop bench sample endpoints venv clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -45,6 +45,9 @@ bench: $(STAMP) ## measure speed, against Synapse in the same run
 
 sample: $(STAMP) ## write config/hearth.sample.toml anew
 	$(BIN)/hearth config sample > config/hearth.sample.toml
+
+endpoints: $(STAMP) ## write docs/endpoints.md anew
+	$(BIN)/hearth endpoints > docs/endpoints.md
 
 venv: $(STAMP) ## make the environment
 

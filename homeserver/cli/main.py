@@ -14,7 +14,7 @@ from homeserver.cli.steps import ending_well_or_told
 DISTRIBUTION: Final = "hearth-homeserver"
 
 # Commands whose libraries a server should not carry: 9 MB of it, loaded when called.
-LATER: Final = ("demo", "check")
+LATER: Final = ("demo", "check", "endpoints")
 
 
 class Commands(TyperGroup):

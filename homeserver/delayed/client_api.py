@@ -117,7 +117,7 @@ async def manage_delayed_event(ctx: Context, request: ClientRequest) -> Answer:
     flag=FLAG,
 )
 async def update_delayed_event(ctx: Context, request: ClientRequest) -> Answer:
-    """The same, with the action in the body, as clients before 2026 do it. MSC4140.
+    """Manage a scheduled event as clients before 2026 do: the body says how. MSC4140.
 
     Raises: as `manage_delayed_event`; M_BAD_JSON.
     """

@@ -1,0 +1,64 @@
+"""Endpoints of the specification that are not built, with the issue they wait for.
+
+It can only shrink: a row that is built, or that the specification does not have, fails
+the test beside this, and so does an endpoint that is neither built nor here.
+"""
+
+_CLIENT = "/_matrix/client/v3"
+
+MISSING = {
+    3: (
+        "GET /.well-known/matrix/policy_server",
+        "POST /_matrix/policy/v1/sign",
+        "PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}",
+        "PUT /_matrix/federation/v1/3pid/onbind",
+        "GET /_matrix/federation/v1/query/{queryType}",
+    ),
+    4: (
+        "GET /_matrix/client/v1/mutual_rooms",
+        f"GET {_CLIENT}/events",
+        f"GET {_CLIENT}/events/{{eventId}}",
+        f"GET {_CLIENT}/initialSync",
+        f"GET {_CLIENT}/rooms/{{roomId}}/initialSync",
+        f"POST {_CLIENT}/rooms/{{roomId}}/report",
+        f"POST {_CLIENT}/rooms/{{roomId}}/report/{{eventId}}",
+        f"POST {_CLIENT}/users/{{userId}}/report",
+    ),
+    7: (
+        "GET /_matrix/client/v1/admin/lock/{userId}",
+        "PUT /_matrix/client/v1/admin/lock/{userId}",
+        "GET /_matrix/client/v1/admin/suspend/{userId}",
+        "PUT /_matrix/client/v1/admin/suspend/{userId}",
+        "GET /_matrix/client/v1/auth_metadata",
+        f"GET {_CLIENT}/account/3pid",
+        f"POST {_CLIENT}/account/3pid",
+        f"POST {_CLIENT}/account/3pid/add",
+        f"POST {_CLIENT}/account/3pid/bind",
+        f"POST {_CLIENT}/account/3pid/delete",
+        f"POST {_CLIENT}/account/3pid/email/requestToken",
+        f"POST {_CLIENT}/account/3pid/msisdn/requestToken",
+        f"POST {_CLIENT}/account/3pid/unbind",
+        f"POST {_CLIENT}/account/deactivate",
+        f"POST {_CLIENT}/account/password/email/requestToken",
+        f"POST {_CLIENT}/account/password/msisdn/requestToken",
+        f"GET {_CLIENT}/admin/whois/{{userId}}",
+        f"GET {_CLIENT}/login/sso/redirect",
+        f"GET {_CLIENT}/login/sso/redirect/{{idpId}}",
+        f"POST {_CLIENT}/register/email/requestToken",
+        f"POST {_CLIENT}/register/msisdn/requestToken",
+    ),
+    8: (
+        "GET /_matrix/client/v1/media/preview_url",
+        "GET /_matrix/media/v3/preview_url",
+    ),
+    9: (
+        "POST /_matrix/client/v1/appservice/{appserviceId}/ping",
+        f"PUT {_CLIENT}/directory/list/appservice/{{networkId}}/{{roomId}}",
+        f"GET {_CLIENT}/thirdparty/location",
+        f"GET {_CLIENT}/thirdparty/location/{{protocol}}",
+        f"GET {_CLIENT}/thirdparty/protocol/{{protocol}}",
+        f"GET {_CLIENT}/thirdparty/protocols",
+        f"GET {_CLIENT}/thirdparty/user",
+        f"GET {_CLIENT}/thirdparty/user/{{protocol}}",
+    ),
+}
