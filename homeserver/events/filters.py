@@ -15,6 +15,7 @@ import msgspec
 from federation.canonical_json import JsonObject, JsonValue
 from federation.errors import Malformed
 from federation.pdu import Pdu
+from homeserver.events.relations import relation_of
 
 MAX_LIMIT: Final = 1000
 _MAX_ENTRIES: Final = 2000
@@ -52,6 +53,47 @@ class RoomEventFilter(EventFilter, frozen=True):
     unread_thread_notifications: bool = False
     not_rooms: tuple[str, ...] = ()
     rooms: tuple[str, ...] | None = None
+    # MSC3440: with children by whom, and of which kinds.
+    related_by_senders: tuple[str, ...] | None = None
+    related_by_rel_types: tuple[str, ...] | None = None
+    # MSC3874: which kinds of relations, by both of their names.
+    rel_types: tuple[str, ...] | None = None
+    not_rel_types: tuple[str, ...] = ()
+    unstable_rel_types: tuple[str, ...] | None = msgspec.field(
+        default=None, name="org.matrix.msc3874.rel_types"
+    )
+    unstable_not_rel_types: tuple[str, ...] = msgspec.field(
+        default=(), name="org.matrix.msc3874.not_rel_types"
+    )
+
+    @property
+    def relation_types(self) -> Iterable[tuple[str, ...] | None]:
+        """Every list of kinds of relations."""
+        yield from (self.rel_types, self.not_rel_types, self.related_by_rel_types)
+        yield from (self.unstable_rel_types, self.unstable_not_rel_types)
+
+    @property
+    def asks_for_children(self) -> bool:
+        """Whether it matters what relates to an event."""
+        senders, rel_types = self.related_by_senders, self.related_by_rel_types
+        return senders is not None or rel_types is not None
+
+    @property
+    def _asks_for_relations(self) -> bool:
+        return (
+            self.rel_types is not None
+            or self.unstable_rel_types is not None
+            or bool(self.not_rel_types or self.unstable_not_rel_types)
+        )
+
+    def _keeps_relation(self, rel_type: str | None) -> bool:
+        """Whether an event with that relation, or with none, passes."""
+        if rel_type in (*self.not_rel_types, *self.unstable_not_rel_types):
+            return False
+        return all(
+            wanted is None or rel_type in wanted
+            for wanted in (self.rel_types, self.unstable_rel_types)
+        )
 
     @property
     def keeps_all(self) -> bool:
@@ -60,13 +102,22 @@ class RoomEventFilter(EventFilter, frozen=True):
             self.senders is None
             and self.types is None
             and self.contains_url is None
+            and not self._asks_for_relations
             and not (self.not_senders or self.not_types or self.not_rooms or self.rooms)
         )
 
     def keeps_event(self, event: Pdu) -> bool:
-        """Whether the event passes."""
+        """Whether the event passes, as far as the event itself tells.
+
+        What relates to it is looked up besides: homeserver/rooms/kept.py.
+        """
         if self.keeps_all:
             return True
+        if self._asks_for_relations:
+            relation = relation_of(event)
+            rel_type = None if relation is None else relation.rel_type
+            if not self._keeps_relation(rel_type):
+                return False
         if self.contains_url is not None:
             has_url = isinstance(event.content.get("url"), str)
             if has_url != self.contains_url:
@@ -98,12 +149,6 @@ class RoomFilter(msgspec.Struct, frozen=True):
         return self.rooms is None or room_id in self.rooms
 
 
-class ProfileFilter(msgspec.Struct, frozen=True):
-    """Which profile fields of others to sync (MSC4429)."""
-
-    ids: tuple[str, ...] = ()
-
-
 class Filter(msgspec.Struct, frozen=True):
     """A whole filter, as defined or given inline."""
 
@@ -112,9 +157,6 @@ class Filter(msgspec.Struct, frozen=True):
     event_format: str = "client"
     presence: EventFilter = EventFilter()
     room: RoomFilter = RoomFilter()
-    profile_fields: ProfileFilter = msgspec.field(
-        name="org.matrix.msc4429.profile_fields", default=ProfileFilter()
-    )
 
 
 def parse_filter(given: JsonObject) -> Filter:
@@ -124,8 +166,6 @@ def parse_filter(given: JsonObject) -> Filter:
         raise Malformed("event_format must be 'client' or 'federation'")
     for name in ("account_data", "presence"):
         _check(getattr(parsed, name), name)
-    if len(parsed.profile_fields.ids) > _MAX_ENTRIES:
-        raise Malformed(f"profile_fields lists more than {_MAX_ENTRIES} fields")
     for name in ("account_data", "ephemeral", "state", "timeline"):
         _check(getattr(parsed.room, name), f"room.{name}")
     _check_ids("!", parsed.room.rooms, "room.rooms")
@@ -155,9 +195,16 @@ def _check(parsed: EventFilter, name: str) -> None:
     if isinstance(parsed, RoomEventFilter):
         _check_ids("!", parsed.rooms, f"{name}.rooms")
         _check_ids("!", parsed.not_rooms, f"{name}.not_rooms")
+        _check_ids("@", parsed.related_by_senders, f"{name}.related_by_senders")
+        for kinds in parsed.relation_types:
+            _check_count(kinds, f"{name}.rel_types")
     for types in (parsed.types, parsed.not_types):
-        if types is not None and len(types) > _MAX_ENTRIES:
-            raise Malformed(f"{name} lists more than {_MAX_ENTRIES} types")
+        _check_count(types, name)
+
+
+def _check_count(types: Sequence[str] | None, name: str) -> None:
+    if types is not None and len(types) > _MAX_ENTRIES:
+        raise Malformed(f"{name} lists more than {_MAX_ENTRIES} types")
 
 
 def _check_ids(sigil: str, ids: Sequence[str] | None, name: str) -> None:

@@ -20,7 +20,7 @@ from homeserver.rooms import history
 from homeserver.rooms.access import Access, access
 from homeserver.rooms.bundles import bundled
 from homeserver.rooms.client_api import Shown, spliced
-from homeserver.rooms.history import MAX_LIMIT, Range
+from homeserver.rooms.history import ALL, MAX_LIMIT, Range
 from homeserver.rooms.history_api import point_of
 from homeserver.rooms.timeline import Point, bound
 from homeserver.rooms.viewing import visible
@@ -159,7 +159,7 @@ async def _read_children(
                 tx, wanted, window, size, backwards=where.backwards
             )
         found, last = await history.take(
-            ctx.live, may, places, limit - len(sights), _keep_all
+            ctx.db, ctx.live, may, places, limit - len(sights), ALL
         )
         sights += found
         if last is not None:
@@ -168,10 +168,6 @@ async def _read_children(
         if is_end or len(sights) >= limit:
             break
     return history.Page(sights, None if is_end else point)
-
-
-def _keep_all(_event: StoredEvent) -> bool:
-    return True
 
 
 # ── Threads ──────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ the token says where to go on.
 Spec: client-server-api#getting-events-for-a-room
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,15 +14,16 @@ from federation.pdu import StateKey
 from homeserver.db.pool import Database, Tx
 from homeserver.events.client_format import Sight
 from homeserver.events.filters import RoomEventFilter
-from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.rooms.access import Access
+from homeserver.rooms.kept import kept_sights
 from homeserver.rooms.timeline import Place, Point, read_backwards, read_forwards
 from homeserver.rooms.viewing import state_sights, visible
 
 MAX_LIMIT: Final = 500
 DEFAULT_LIMIT: Final = 10
 MEMBER: Final = "m.room.member"
+ALL: Final = RoomEventFilter()  # keeps everything
 _MAX_PAGES: Final = 8
 _PAGE: Final = 15
 _MAX_PAGE: Final = 200
@@ -89,7 +90,7 @@ async def read_page(
     may: Access,
     where: Range,
     limit: int,
-    keeps: Callable[[StoredEvent], bool],
+    wanted: RoomEventFilter,
 ) -> Page:
     """Up to `limit` events that the reader may see and the filter keeps."""
     if limit == 0:
@@ -104,7 +105,7 @@ async def read_page(
         size = min(max(limit - len(sights), _PAGE << attempt), _MAX_PAGE)
         async with db.read() as tx:
             places = await _read(tx, may, where, point, newest, size)
-        found, last = await take(live, may, places, limit - len(sights), keeps)
+        found, last = await take(db, live, may, places, limit - len(sights), wanted)
         sights += found
         if last is not None:
             lowest = last.depth if lowest is None else min(lowest, last.depth)
@@ -134,19 +135,17 @@ async def _read(
 
 
 async def take(
+    db: Database,
     live: Live,
     may: Access,
     places: Sequence[Place],
     limit: int,
-    keeps: Callable[[StoredEvent], bool],
+    wanted: RoomEventFilter,
 ) -> tuple[list[Sight], Place | None]:
     """The events at those places that count, and the last place that was looked at."""
     events = await live.events.by_nids(place.nid for place in places)
-    seen = {
-        sight.event.nid: sight
-        for sight in await visible(live, may.reader, list(events.values()))
-        if keeps(sight.event)
-    }
+    visible_ones = await visible(live, may.reader, list(events.values()))
+    seen = {s.event.nid: s for s in await kept_sights(db, wanted, visible_ones)}
     sights: list[Sight] = []
     for place in places:
         sight = seen.get(place.nid)
@@ -192,14 +191,11 @@ async def read_surroundings(
     newest = newest_point(live, may)
     depth, at = event.event.pdu.depth, event.event.position or 0
 
-    def keeps(other: StoredEvent) -> bool:
-        return wanted.keeps_event(other.shown)
-
     older = Range(before(newest, depth, at), backwards=True)
     newer = Range(after(newest, depth, at), backwards=False)
     pages = [
-        await read_page(db, live, may, older, limit // 2, keeps),
-        await read_page(db, live, may, newer, limit - limit // 2, keeps),
+        await read_page(db, live, may, older, limit // 2, wanted),
+        await read_page(db, live, may, newer, limit - limit // 2, wanted),
     ]
     events_before, events_after = pages[0].sights, pages[1].sights
     first = events_before[-1].event if events_before else event.event
@@ -218,7 +214,7 @@ async def read_surroundings(
         events_after,
         before(newest, first.pdu.depth, first.position or 0),
         after(newest, last.pdu.depth, last.position or 0),
-        [sight for sight in state if wanted.keeps_event(sight.event.shown)],
+        await kept_sights(db, wanted, state),
     )
 
 

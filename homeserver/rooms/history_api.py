@@ -1,6 +1,5 @@
 """The endpoints that read a room's history."""
 
-from collections.abc import Callable
 from typing import Final
 
 from federation import canonical_json
@@ -11,7 +10,6 @@ from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.events.client_format import Sight
 from homeserver.events.filters import RoomEventFilter, parse_room_event_filter
-from homeserver.events.stored import StoredEvent
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import lookups
 from homeserver.http.replies import Answer
@@ -79,11 +77,8 @@ async def get_room_events(ctx: Context, request: ClientRequest) -> Answer:
         start = ends(ctx.live, may)
     start = history.bounded(start, may)
 
-    def keeps(event: StoredEvent) -> bool:
-        return wanted.keeps_event(event.shown)
-
     where = Range(start, backwards, stop)
-    page = await _read(ctx, may, where, limit, keeps)
+    page = await _read(ctx, may, where, limit, wanted)
     shown = Shown(ctx, request)
     sights = await bundled(ctx.db, ctx.live, may.reader, page.sights)
     answer: dict[str, object] = {
@@ -105,14 +100,14 @@ async def _read(
     may: Access,
     where: Range,
     limit: int,
-    keeps: Callable[[StoredEvent], bool],
+    wanted: RoomEventFilter,
 ) -> Page:
     """A page; what is missing in it, or after it, is first fetched from others.
 
     Spec: server-server-api#backfilling-and-retrieving-missing-events
     """
     for _ in range(_FETCHES):
-        page = await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
+        page = await history.read_page(ctx.db, ctx.live, may, where, limit, wanted)
         if limit == 0 or not where.backwards or not may.reader.is_joined:
             return page
         # Where it ends for want of events, any gap may be the reason.
@@ -120,7 +115,7 @@ async def _read(
         lowest = 0 if ends_early else page.lowest
         if lowest is None or not await backfill(ctx, may.room, lowest, limit):
             return page
-    return await history.read_page(ctx.db, ctx.live, may, where, limit, keeps)
+    return await history.read_page(ctx.db, ctx.live, may, where, limit, wanted)
 
 
 @route("GET", f"{ROOM}/event/{{eventId}}", auth=by_access_token)

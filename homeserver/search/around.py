@@ -8,7 +8,14 @@ from homeserver.events.client_format import Sight
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.rooms.access import Access
-from homeserver.rooms.history import Range, after, before, newest_point, read_page
+from homeserver.rooms.history import (
+    ALL,
+    Range,
+    after,
+    before,
+    newest_point,
+    read_page,
+)
 from homeserver.rooms.timeline import Point
 
 
@@ -22,10 +29,6 @@ class Around:
     end: Point
 
 
-def _keeps(_: StoredEvent) -> bool:
-    return True
-
-
 async def read_around(
     db: Database, live: Live, may: Access, event: StoredEvent, older: int, newer: int
 ) -> Around:
@@ -34,8 +37,8 @@ async def read_around(
     depth, at = event.pdu.depth, event.position or 0
     backwards = Range(before(newest, depth, at), backwards=True)
     forwards = Range(after(newest, depth, at), backwards=False)
-    earlier = (await read_page(db, live, may, backwards, older, _keeps)).sights
-    later = (await read_page(db, live, may, forwards, newer, _keeps)).sights
+    earlier = (await read_page(db, live, may, backwards, older, ALL)).sights
+    later = (await read_page(db, live, may, forwards, newer, ALL)).sights
     first = earlier[-1].event if earlier else event
     last = later[-1].event if later else event
     return Around(

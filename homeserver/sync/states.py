@@ -7,6 +7,7 @@ from federation.ids import UserId
 from federation.pdu import StateKey
 from homeserver.events.client_format import Sight
 from homeserver.live.room import Room
+from homeserver.rooms.kept import kept_sights
 from homeserver.rooms.viewing import state_sights
 from homeserver.sync.request import Sources, SyncRequest
 from homeserver.sync.timelines import Timeline, room_state_at
@@ -106,7 +107,7 @@ async def state_section(
             needed.update(heroes)
         nids = await _lazily(sources, request, room, timeline, change, needed, upto)
     sights = await state_sights(sources.live, nids.values())
-    kept = [sight for sight in sights if wanted.keeps_event(sight.event.pdu)]
+    kept = await kept_sights(sources.db, wanted, sights)
     if wanted.limit is not None:
         kept = kept[: wanted.limit]
     return kept

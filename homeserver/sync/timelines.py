@@ -10,6 +10,7 @@ from homeserver.events.filters import RoomEventFilter
 from homeserver.live.live import Live
 from homeserver.live.room import Room
 from homeserver.rooms import timeline as history
+from homeserver.rooms.kept import kept_events
 from homeserver.rooms.viewing import Reader, visible
 
 DEFAULT_LIMIT: Final = 10
@@ -51,7 +52,7 @@ async def read_timeline(
         nids = await pages.older()
         events = list((await live.events.by_nids(nids)).values())
         newest = nids[-1] if newest is None and nids else newest
-        kept = [event for event in events if wanted.keeps_event(event.pdu)]
+        kept = await kept_events(db, wanted, events)
         shown = [*await visible(live, reader, kept), *shown]
     limited = len(shown) > limit or pages.has_more
     shown = shown[len(shown) - limit :] if len(shown) > limit else shown

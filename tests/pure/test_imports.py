@@ -65,6 +65,7 @@ PURE_IN_HOMESERVER = {
     "homeserver.errors",
     "homeserver.events.client_format",
     "homeserver.events.filters",
+    "homeserver.events.relations",
     "homeserver.events.sticky",
     "homeserver.events.stored",
     "homeserver.http.trie",
