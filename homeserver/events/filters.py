@@ -149,6 +149,12 @@ class RoomFilter(msgspec.Struct, frozen=True):
         return self.rooms is None or room_id in self.rooms
 
 
+class ProfileFilter(msgspec.Struct, frozen=True):
+    """Which profile fields of others to sync (MSC4429)."""
+
+    ids: tuple[str, ...] = ()
+
+
 class Filter(msgspec.Struct, frozen=True):
     """A whole filter, as defined or given inline."""
 
@@ -157,6 +163,9 @@ class Filter(msgspec.Struct, frozen=True):
     event_format: str = "client"
     presence: EventFilter = EventFilter()
     room: RoomFilter = RoomFilter()
+    profile_fields: ProfileFilter = msgspec.field(
+        name="org.matrix.msc4429.profile_fields", default=ProfileFilter()
+    )
 
 
 def parse_filter(given: JsonObject) -> Filter:
@@ -166,6 +175,8 @@ def parse_filter(given: JsonObject) -> Filter:
         raise Malformed("event_format must be 'client' or 'federation'")
     for name in ("account_data", "presence"):
         _check(getattr(parsed, name), name)
+    if len(parsed.profile_fields.ids) > _MAX_ENTRIES:
+        raise Malformed(f"profile_fields lists more than {_MAX_ENTRIES} fields")
     for name in ("account_data", "ephemeral", "state", "timeline"):
         _check(getattr(parsed.room, name), f"room.{name}")
     _check_ids("!", parsed.room.rooms, "room.rooms")
