@@ -60,6 +60,7 @@ from homeserver.live.live import Live
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.login.guests import GuestWatch
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
 from homeserver.media.client_api import downloads as media_downloads
@@ -239,6 +240,7 @@ class Server:
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
+        await stack.enter_async_context(GuestWatch(ctx))
         await stack.enter_async_context(ProfileTeller(ctx))
         await stack.enter_async_context(DirectoryKeeper(ctx))
         if config.presence.enabled:

@@ -194,8 +194,10 @@ CREATE TABLE users (
     password_hash text COLLATE "C",
     admin boolean NOT NULL DEFAULT false,
     deactivated boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    guest boolean NOT NULL DEFAULT false
 );
+CREATE INDEX users_guest ON users (user_id) WHERE guest;
 
 CREATE TABLE devices (
     user_id text COLLATE "C" NOT NULL REFERENCES users,

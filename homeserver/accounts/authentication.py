@@ -111,7 +111,11 @@ class Authentication:
                 await store.revoke_replaced(tx, found.refresh_hash)
         remembered = _Remembered(
             Requester(
-                found.user_id, found.device_id, token_hash, is_admin=found.is_admin
+                found.user_id,
+                found.device_id,
+                token_hash,
+                is_admin=found.is_admin,
+                is_guest=found.is_guest,
             ),
             int(found.expires_at.timestamp() * 1000) if found.expires_at else None,
         )

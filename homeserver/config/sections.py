@@ -82,6 +82,13 @@ class Registration(Struct, frozen=True, kw_only=True):
             " too, at /_synapse/admin/v1/register. Empty: nobody may."
         ),
     ] = ""
+    guests: Annotated[
+        bool,
+        Meta(
+            description="Whether anybody may come in as a guest, without an account:"
+            " to read public rooms and to talk in those that admit guests."
+        ),
+    ] = False
 
 
 class Federation(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from homeserver import errors
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.errors import MatrixError
-from homeserver.http import replies
+from homeserver.http import guests, replies
 from homeserver.http.addresses import Proxies
 from homeserver.http.auth import Authenticators, Who
 from homeserver.http.files import in_thread, send_file
@@ -181,6 +181,8 @@ class Dispatcher:
                 asked.requester = await hall.authenticators.access_token(
                     hall.context, asked, token
                 )
+                if asked.requester.is_guest and route.who is Who.USER:
+                    _check_guest(route, values)
                 key = str(asked.requester.user_id)
             elif route.who is Who.USER:
                 raise errors.missing_token()
@@ -266,6 +268,11 @@ def _is_gone(raw: BaseRequest, error: Exception) -> bool:
 def _cut(raw: BaseRequest) -> None:
     if raw.transport is not None:
         raw.transport.abort()
+
+
+def _check_guest(route: Route, values: Sequence[str]) -> None:
+    if not guests.may_call(route.operation, route.names, values):
+        raise errors.guest_access_forbidden()
 
 
 def _token_of(raw: BaseRequest, request: Request) -> str | None:

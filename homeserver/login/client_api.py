@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from federation.canonical_json import JsonObject
+from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import passwords, tokens, uia
 from homeserver.accounts.sessions import (
@@ -29,6 +30,7 @@ from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
 from homeserver.http.well_known import client_discovery
+from homeserver.login import guests
 from homeserver.login.register import (
     check_available,
     make_account,
@@ -188,24 +190,28 @@ class _Registration(msgspec.Struct):
     initial_device_display_name: str | None = None
     inhibit_login: bool = False
     refresh_token: bool | None = None
+    guest_access_token: str | None = None
 
 
 @route("POST", V3 + "/register", auth=nobody, limit=registrations)
 async def register(ctx: Context, request: Request) -> Answer:
     """Make an account. Spec: client-server-api#post_matrixclientv3register."""
     if request.query_choice("kind", "user", "guest") == "guest":
-        raise errors.forbidden("This server has no guest accounts.")
+        return await _register_guest(ctx, request)
     form = request.body(_Registration)
     operation = registration(ctx.db, ctx.config.registration.mode)
-    user_id = new_user_id(form.username, ctx.server_name)
+    user_id, is_guest = await _wanted(ctx, form)
     check_device(form.device_id, form.initial_device_display_name)
-    await check_available(ctx.db, user_id)
     if form.auth is not None and form.password is None:
         # Before a token is used up. Without a password nobody could ever log in again.
         raise errors.missing_param("password: choose one.")
     session = await operation.authenticate(ctx.db, form.auth)
     password_hash = await passwords.hash_password(form.password or "")
-    await make_account(ctx.db, user_id, password_hash, session=session)
+    await make_account(
+        ctx.db, user_id, password_hash, session=session, is_guest=is_guest
+    )
+    if is_guest:
+        await guests.note_end(ctx, user_id)
     if form.inhibit_login:
         return {"user_id": user_id, "home_server": ctx.server_name}
     opened = await open_session(
@@ -220,6 +226,27 @@ async def register(ctx: Context, request: Request) -> Answer:
     answer = _logged_in(ctx, opened)
     answer.pop("well_known", None)
     return answer
+
+
+async def _wanted(ctx: Context, form: _Registration) -> tuple[UserId, bool]:
+    """The name for the account, and whether a guest has it already."""
+    if form.guest_access_token is not None:
+        return await guests.guest_of(ctx, form.guest_access_token, form.username), True
+    user_id = new_user_id(form.username, ctx.server_name)
+    await check_available(ctx.db, user_id)
+    return user_id, False
+
+
+async def _register_guest(ctx: Context, request: Request) -> Answer:
+    """Let a guest in. All that counts of the body is the name of the device."""
+    form = request.body(_Registration, empty_ok=True)
+    name = form.initial_device_display_name
+    check_device(None, name)
+    user_id = await guests.make_guest(ctx)
+    opened = await open_session(
+        ctx.live, ctx.clock, user_id, display_name=name, ip=request.ip
+    )
+    return _logged_in(ctx, opened)
 
 
 @route("GET", V3 + "/register/available", auth=nobody, limit=lookups)

@@ -107,13 +107,21 @@ async def make_account(
     *,
     session: UiaSession | None = None,
     is_admin: bool = False,
+    is_guest: bool = False,
 ) -> None:
     """Make the account, and end the session that allowed it, together.
+
+    `is_guest`: the user has been a guest, and stays.
 
     Raises: M_USER_IN_USE; the session then goes on, so that another name can be taken.
     """
     async with db.transaction() as tx:
-        if not await users.create_user(tx, user_id, password_hash, is_admin=is_admin):
+        made = (
+            await users.end_guest(tx, user_id, password_hash)
+            if is_guest
+            else await users.create_user(tx, user_id, password_hash, is_admin=is_admin)
+        )
+        if not made:
             raise errors.user_in_use()
         if session is None:
             return

@@ -30,7 +30,7 @@ LINES = """
     homeserver.clock homeserver.bounded homeserver.signing_key homeserver.logs
     homeserver.config
     homeserver.db
-    homeserver.periodic
+    homeserver.periodic homeserver.chores
     homeserver.events
     homeserver.state
     homeserver.live

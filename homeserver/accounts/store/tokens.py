@@ -42,6 +42,7 @@ class KnownToken:
     refresh_hash: bytes | None
     is_admin: bool
     is_deactivated: bool
+    is_guest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ async def known_token(tx: Tx, token_hash: bytes) -> KnownToken | None:
         KnownToken,
         """
         SELECT a.user_id, a.device_id, a.expires_at, r.replaces AS revokes,
-               a.refresh_hash, u.admin AS is_admin, u.deactivated AS is_deactivated
+               a.refresh_hash, u.admin AS is_admin, u.deactivated AS is_deactivated,
+               u.guest AS is_guest
           FROM access_tokens a
           JOIN users u ON u.user_id = a.user_id
           LEFT JOIN refresh_tokens r ON r.token_hash = a.refresh_hash

@@ -18,21 +18,48 @@ class Account:
 
 
 async def create_user(
-    tx: Tx, user_id: UserId, password_hash: str | None, *, is_admin: bool = False
+    tx: Tx,
+    user_id: UserId,
+    password_hash: str | None,
+    *,
+    is_admin: bool = False,
+    is_guest: bool = False,
 ) -> bool:
     """Make an account; False when there is one of that name already."""
     made = await tx.fetchval(
         """
-        INSERT INTO users (user_id, password_hash, admin)
-        VALUES ($1, $2, $3)
+        INSERT INTO users (user_id, password_hash, admin, guest)
+        VALUES ($1, $2, $3, $4)
         ON CONFLICT (user_id) DO NOTHING
         RETURNING true
         """,
         user_id,
         password_hash,
         is_admin,
+        is_guest,
     )
     return bool(made)
+
+
+async def end_guest(tx: Tx, user_id: UserId, password_hash: str) -> bool:
+    """Turn a guest into a user with a password; False for who is none."""
+    ended = await tx.fetchval(
+        """
+        UPDATE users SET guest = false, password_hash = $2
+         WHERE user_id = $1 AND guest RETURNING true
+        """,
+        user_id,
+        password_hash,
+    )
+    return bool(ended)
+
+
+async def guests_among(tx: Tx, user_ids: list[UserId]) -> list[UserId]:
+    """Those of the users who are guests."""
+    rows = await tx.fetch(
+        "SELECT user_id FROM users WHERE guest AND user_id = ANY($1)", user_ids
+    )
+    return [UserId(row["user_id"]) for row in rows]
 
 
 async def account(tx: Tx, user_id: str) -> Account | None:
