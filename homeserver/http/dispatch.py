@@ -30,9 +30,15 @@ from homeserver.http.files import in_thread, send_file
 from homeserver.http.gate import Gate
 from homeserver.http.limits import Limits, address_key
 from homeserver.http.metrics import REQUESTS, RouteMetrics
+from homeserver.http.moderation import check_locked, check_suspended
 from homeserver.http.protocol import Connection
 from homeserver.http.replies import FileBody, Headers, Reply, Stream
-from homeserver.http.requests import ClientRequest, FederationRequest, Request
+from homeserver.http.requests import (
+    ClientRequest,
+    FederationRequest,
+    Request,
+    Requester,
+)
 from homeserver.http.routes import FEDERATION, Route
 from homeserver.http.trie import BadPath, Trie, split
 from homeserver.live.committer import Overloaded
@@ -183,6 +189,7 @@ class Dispatcher:
                 )
                 if asked.requester.is_guest and route.who is Who.USER:
                     _check_guest(route, values)
+                _check_standing(asked.requester, route, values)
                 key = str(asked.requester.user_id)
             elif route.who is Who.USER:
                 raise errors.missing_token()
@@ -208,7 +215,12 @@ class Dispatcher:
                 await answer.write(chunk)
         except Exception as error:
             if not _is_gone(raw, error):
-                log.exception("a streamed response broke off")
+                log.warning(
+                    "a streamed response broke off",
+                    # What others did wrong needs no trace.
+                    exc_info=None if isinstance(error, MatrixError) else error,
+                    reason=str(error),
+                )
                 _cut(raw)
             raise _Cut from error
         finally:
@@ -289,6 +301,14 @@ def _token_of(raw: BaseRequest, request: Request) -> str | None:
     if scheme.lower() != "bearer":
         return None
     return token.strip() or None
+
+
+def _check_standing(who: Requester, route: Route, values: Sequence[str]) -> None:
+    """The one place where locked and suspended users are refused."""
+    if who.is_locked:
+        check_locked(route.operation)
+    if who.is_suspended:
+        check_suspended(route.operation, route.names, values)
 
 
 async def _receive(request: Request, route: Route) -> None:
