@@ -16,8 +16,10 @@ from homeserver.accounts import tasks as accounts_tasks
 from homeserver.accounts.authentication import Authentication
 from homeserver.accounts.client_api import (
     account_data,
+    deactivation,
     devices,
     filters,
+    moderation,
     openid,
     session,
 )
@@ -68,6 +70,7 @@ from homeserver.media.client_api import thumbnails as media_thumbnails
 from homeserver.media.client_api import uploads as media_uploads
 from homeserver.media.media import Media
 from homeserver.people import client_api as people_client_api
+from homeserver.people.farewells import Farewells
 from homeserver.people.keeper import DirectoryKeeper
 from homeserver.periodic import Periodic
 from homeserver.presence import client_api as presence_client_api
@@ -119,6 +122,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     account_data,
     filters,
     openid,
+    moderation,
+    deactivation,
     login_client_api,
     login_admin_api,
     profile_client_api,
@@ -243,6 +248,7 @@ class Server:
         await stack.enter_async_context(GuestWatch(ctx))
         await stack.enter_async_context(ProfileTeller(ctx))
         await stack.enter_async_context(DirectoryKeeper(ctx))
+        await stack.enter_async_context(Farewells(ctx))
         if config.presence.enabled:
             await stack.enter_async_context(Attendance(ctx))
         await stack.enter_async_context(SearchIndexer(ctx))

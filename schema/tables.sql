@@ -195,9 +195,20 @@ CREATE TABLE users (
     admin boolean NOT NULL DEFAULT false,
     deactivated boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
-    guest boolean NOT NULL DEFAULT false
+    guest boolean NOT NULL DEFAULT false,
+    locked boolean NOT NULL DEFAULT false,
+    suspended boolean NOT NULL DEFAULT false,
+    erased boolean NOT NULL DEFAULT false      -- what they said is not for newcomers
 );
 CREATE INDEX users_guest ON users (user_id) WHERE guest;
+CREATE INDEX users_erased ON users (user_id) WHERE erased;
+
+-- Users who have deactivated their accounts and are still in rooms.
+CREATE TABLE farewells (
+    user_id text COLLATE "C" PRIMARY KEY REFERENCES users,
+    tries integer NOT NULL DEFAULT 0,
+    claimed_until timestamptz
+);
 
 CREATE TABLE devices (
     user_id text COLLATE "C" NOT NULL REFERENCES users,

@@ -116,6 +116,8 @@ class Authentication:
                 token_hash,
                 is_admin=found.is_admin,
                 is_guest=found.is_guest,
+                is_locked=found.is_locked,
+                is_suspended=found.is_suspended,
             ),
             int(found.expires_at.timestamp() * 1000) if found.expires_at else None,
         )

@@ -69,7 +69,7 @@ async def verify_password(
     An unknown user takes as long and is answered the same as a wrong password. Wrong
     passwords count against the account, also when they come from many addresses.
 
-    Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_LIMIT_EXCEEDED.
+    Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_LIMIT_EXCEEDED.
     """
     account = None if user_id is None else await find_account(db, user_id)
     key = account.user_id if account else ""
@@ -78,12 +78,14 @@ async def verify_password(
     verdict = await passwords.check_password(
         password, account.password_hash if account else None
     )
+    if account is not None and account.is_deactivated:
+        raise errors.user_deactivated()
     if account is None or not verdict.fits:
         if key:
             limits.spend(failed_logins, key)
         raise errors.forbidden("User name or password are wrong.")
-    if account.is_deactivated:
-        raise errors.user_deactivated()
+    if account.is_locked:
+        raise errors.user_locked()
     if verdict.is_outdated:
         new_hash = await passwords.hash_password(password)
         async with db.transaction() as tx:

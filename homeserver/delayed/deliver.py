@@ -33,6 +33,8 @@ async def deliver(ctx: Context, event: DelayedEvent) -> EventId:
         account = await users.account(tx, event.user_id)
     if account is None or account.is_deactivated:
         raise errors.user_deactivated()
+    if account.is_locked or account.is_suspended:
+        raise errors.user_suspended()
     author = Author(event.user_id, account.is_admin)
     try:
         event_id = await put_event(ctx, author, event.post(DELAYED))

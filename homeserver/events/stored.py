@@ -65,6 +65,10 @@ class StoredEvent:
         texts = 2 if self.pdu.state_key is None else 3
         return texts * self.size + _ROW_COST
 
+    def erased(self) -> "StoredEvent":
+        """The same event with as little as redaction leaves."""
+        return replace(self, pdu=self.pdu.redacted(), _shown=None, shared_json=None)
+
     def redacted_by(self, redaction: "StoredEvent") -> "StoredEvent":
         """The same event with a redaction applied."""
         return replace(self, redaction=redaction, _shown=None, shared_json=None)

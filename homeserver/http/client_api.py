@@ -1,5 +1,6 @@
 """Endpoints about the server as such, for clients: versions, capabilities, where."""
 
+from federation.canonical_json import JsonObject
 from federation.room_versions import ROOM_VERSIONS
 from homeserver import errors
 from homeserver.context import Context
@@ -24,13 +25,18 @@ async def get_versions(_ctx: Context, _request: ClientRequest) -> Answer:
 
 
 @route("GET", "/_matrix/client/v3/capabilities", auth=by_access_token)
-async def get_capabilities(ctx: Context, _request: ClientRequest) -> Answer:
+async def get_capabilities(ctx: Context, request: ClientRequest) -> Answer:
     """What this server lets the user do.
 
     Spec: client-server-api#capabilities-negotiation
     """
+    more: JsonObject = {}
+    if request.who.is_admin:
+        for name in ("m.account_moderation", "uk.timedout.msc4323"):
+            more[name] = {"lock": True, "suspend": True}
     return {
         "capabilities": {
+            **more,
             "m.change_password": {"enabled": True},
             "m.room_versions": {
                 "default": ctx.config.default_room_version,

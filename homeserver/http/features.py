@@ -52,6 +52,7 @@ FEATURES: Final = (
     Feature("org.matrix.msc4262", 4262, "profiles of others in sliding sync"),
     Feature("org.matrix.msc4429", 4429, "profiles of others in sync"),
     Feature("org.matrix.simplified_msc3575", 4186, "simplified sliding sync"),
+    Feature("uk.timedout.msc4323", 4323, "locking and suspending", since="1.18"),
     Feature("uk.tcpip.msc4133", 4133, "profile fields", since="1.16"),
     Feature("uk.tcpip.msc4133.stable", 4133, "profile fields", since="1.16"),
     Feature("org.matrix.msc3916.stable", 3916, "authenticated media", "1.11"),

@@ -68,6 +68,8 @@ class Requester:
     token_hash: bytes | None = None
     is_admin: bool = False
     is_guest: bool = False
+    is_locked: bool = False
+    is_suspended: bool = False
 
 
 class Request:

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     # user_id (anybody's); `Reach` has the rooms where it is seen.
     PRESENCE = 45
     PROFILE = 46
+    DEACTIVATED = 47  # user_id
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from homeserver.events.numbers import Numbers
 from homeserver.live import loading
 from homeserver.live.changes import Change, Kind, StoreFunction
 from homeserver.live.committer import Committer
+from homeserver.live.erased import Erased
 from homeserver.live.follower import Follower
 from homeserver.live.ignored import Ignored
 from homeserver.live.room import Member, Pulse, Room, User
@@ -53,6 +54,7 @@ class Live:
         self.view = View(db, self.events, self.states.keys, our_name)
         self.follower = Follower(db, self.view, self.states)
         self.ignored = Ignored(db, self.view)
+        self.erased = Erased(db, self.view)
         self.committer = Committer(
             db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)
         )

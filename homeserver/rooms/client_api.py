@@ -56,7 +56,8 @@ def spliced(value: object) -> Reply:
 
 
 def _author(request: ClientRequest) -> Author:
-    return Author(request.user_id, request.who.is_admin)
+    who = request.who
+    return Author(who.user_id, who.is_admin, who.is_suspended)
 
 
 def txn_of(request: ClientRequest) -> tuple[str, str]:

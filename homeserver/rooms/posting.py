@@ -25,10 +25,14 @@ _CANONICAL_ALIAS: Final = ("m.room.canonical_alias", "")
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who puts something into a room. Administrators may redact what is ours."""
+    """Who puts something into a room.
+
+    Administrators may redact what is ours, who is suspended only what is their own.
+    """
 
     user_id: UserId
     is_admin: bool = False
+    is_suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ async def check_may_redact(
     if target is None or target.room_nid != room.nid:
         raise errors.not_found("There is no such event in this room.")
     sender = target.pdu.sender
+    if author.is_suspended and sender != author.user_id:
+        raise errors.user_suspended()
     is_ours = server_of(sender) == ctx.server_name
     if sender == author.user_id or (is_ours and author.is_admin):
         return

@@ -3,6 +3,7 @@
 A server sees what its users may see: by history visibility, and by the memberships of
 its users at the event. Of what it may not see it gets what redaction leaves, which is
 all that the event graph needs. State events are shown to every server in the room.
+What somebody of ours said who wants it to be erased, only a server that was there sees.
 
 Spec: client-server-api#room-history-visibility
 """
@@ -27,7 +28,8 @@ async def shown_to(
     ctx: Context, room: Room, server: ServerName, events: Sequence[StoredEvent]
 ) -> list[JsonObject]:
     """The events in the format of the room, cut down where the server may not see."""
-    may_see: dict[int, bool] = {}  # by state root
+    may_see: dict[tuple[int, bool], bool] = {}  # by state root, and whether erased
+    erased = await ctx.live.erased.users()
     users: list[str] | None = None
     shown = []
     for event in events:
@@ -35,13 +37,14 @@ async def shown_to(
         if event.pdu.state_key is not None or root is None:
             is_visible = event.pdu.state_key is not None
         else:
-            if root not in may_see:
-                visibility = await _visibility(ctx, root)
+            key = (root, event.pdu.sender in erased)
+            if key not in may_see:
+                visibility = "joined" if key[1] else await _visibility(ctx, root)
                 if visibility in ("invited", "joined") and users is None:
                     async with ctx.db.read() as tx:
                         users = await _users_of(tx, room.nid, server)
-                may_see[root] = await _may_see(ctx, root, visibility, users or ())
-            is_visible = may_see[root]
+                may_see[key] = await _may_see(ctx, root, visibility, users or ())
+            is_visible = may_see[key]
         shown.append(event.shown.json if is_visible else event.pdu.redacted().json)
     return shown
 

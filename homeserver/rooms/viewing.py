@@ -48,9 +48,11 @@ async def visible(
     """Those of the events of one room that the reader may see, in order.
 
     Events without a known state (outliers) are not shown, and of users whom the reader
-    ignores only what is state, unless they are wanted.
+    ignores only what is state, unless they are wanted. What somebody said who wants it
+    to be erased is shown in full only to those who were there.
     """
     ignored = frozenset() if with_ignored else await live.ignored.by(reader.user_id)
+    erased = await live.erased.users()
     at = await _circumstances(live, reader, events, await last_joined(live, reader))
     sights = []
     for event in events:
@@ -62,7 +64,9 @@ async def visible(
         own = event.pdu.key == ("m.room.member", reader.user_id)
         membership = event.pdu.membership if own else before.membership
         replaced = await replaced_by(live, event)
-        sights.append(Sight(event, membership or "leave", replaced))
+        is_erased = event.pdu.sender in erased and before.membership != "join"
+        shown = event.erased() if is_erased and event.pdu.key is None else event
+        sights.append(Sight(shown, membership or "leave", replaced))
     return sights
 
 

@@ -40,6 +40,8 @@ class KnownToken:
     # A refresh token that is good no longer once this access token is used.
     revokes: bytes | None
     refresh_hash: bytes | None
+    is_locked: bool
+    is_suspended: bool
     is_admin: bool
     is_deactivated: bool
     is_guest: bool
@@ -118,7 +120,8 @@ async def known_token(tx: Tx, token_hash: bytes) -> KnownToken | None:
         KnownToken,
         """
         SELECT a.user_id, a.device_id, a.expires_at, r.replaces AS revokes,
-               a.refresh_hash, u.admin AS is_admin, u.deactivated AS is_deactivated,
+               a.refresh_hash, u.locked AS is_locked, u.suspended AS is_suspended,
+               u.admin AS is_admin, u.deactivated AS is_deactivated,
                u.guest AS is_guest
           FROM access_tokens a
           JOIN users u ON u.user_id = a.user_id

@@ -15,6 +15,8 @@ class Account:
     password_hash: str | None
     is_admin: bool
     is_deactivated: bool
+    is_locked: bool = False
+    is_suspended: bool = False
 
 
 async def create_user(
@@ -69,7 +71,8 @@ async def account(tx: Tx, user_id: str) -> Account | None:
         Account,
         """
         SELECT user_id, password_hash, admin AS is_admin,
-               deactivated AS is_deactivated
+               deactivated AS is_deactivated, locked AS is_locked,
+               suspended AS is_suspended
           FROM users
          WHERE user_id = $1
         """,

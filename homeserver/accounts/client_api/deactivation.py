@@ -1,0 +1,67 @@
+"""The endpoint by which users end their accounts.
+
+Spec: client-server-api#account-deactivation
+"""
+
+import msgspec
+
+from federation.ids import UserId
+from homeserver.accounts import uia
+from homeserver.accounts.sessions import end_sessions
+from homeserver.accounts.store import deactivation as store
+from homeserver.accounts.store.deactivation import Deactivation
+from homeserver.accounts.verify import PasswordStage, identified_user
+from homeserver.context import Context
+from homeserver.http.auth import optional_access_token
+from homeserver.http.limits import logins
+from homeserver.http.replies import Answer
+from homeserver.http.requests import ClientRequest
+from homeserver.http.routes import route
+from homeserver.live.changes import Change, Kind
+
+
+class _Deactivate(msgspec.Struct):
+    auth: dict[str, object] | None = None
+    id_server: str | None = None
+    erase: bool = False
+
+
+@route(
+    "POST",
+    "/_matrix/client/v3/account/deactivate",
+    auth=optional_access_token,
+    limit=logins,
+)
+async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
+    """End the account for good. Its user leaves all rooms, in the background.
+
+    Who has no session any more says with the password whose account it is.
+
+    Spec: client-server-api#post_matrixclientv3accountdeactivate
+    """
+    form = request.body(_Deactivate, empty_ok=True)
+    user_id = request.user_id if request.requester else _named(ctx, form.auth)
+    operation = uia.Uia(
+        "deactivate",
+        [(uia.PASSWORD,)],
+        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
+    )
+    owner = user_id if request.requester else None
+    session = await operation.authenticate(ctx.db, form.auth, owner)
+    await ctx.live.commit(
+        store.deactivate,
+        Deactivation(user_id, form.erase),
+        Change(Kind.DEACTIVATED, user_id=user_id),
+    )
+    await end_sessions(ctx.live, user_id, None)
+    await uia.finish(ctx.db, session)
+    # No third-party identifiers are bound, so there is none to unbind.
+    return {"id_server_unbind_result": "success"}
+
+
+def _named(ctx: Context, auth: dict[str, object] | None) -> UserId:
+    """The user whom the password is for; nobody's name while nobody is named."""
+    named = None
+    if auth and auth.get("identifier") is not None:
+        named = identified_user({"identifier": auth["identifier"]}, ctx.server_name)  # type: ignore[dict-item]
+    return named or UserId(f"@:{ctx.server_name}")
