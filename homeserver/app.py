@@ -90,7 +90,14 @@ from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.relations import client_api as relations_client_api
 from homeserver.rooms import client_api as rooms_client_api
-from homeserver.rooms import create_api, history_api, membership_api, sticky, stripped
+from homeserver.rooms import (
+    create_api,
+    history_api,
+    membership_api,
+    redactions,
+    sticky,
+    stripped,
+)
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
@@ -303,6 +310,7 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
     yield Periodic(
         "forget-delayed", delayed_tasks.EVERY_S, lambda: delayed_tasks.forget_old(ctx)
     )
+    yield Periodic("redact-children", redactions.EVERY_S, lambda: redactions.go_on(ctx))
     yield Periodic("sticky-events", sticky.EVERY_S, lambda: sticky.forget_expired(ctx))
     yield Periodic(
         "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)

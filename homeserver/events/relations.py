@@ -10,12 +10,14 @@ Spec: client-server-api#forming-relationships-between-events
 from dataclasses import dataclass
 from typing import Final
 
+from federation.canonical_json import JsonObject
 from federation.ids import EventId
 from federation.pdu import Pdu
 
 REPLACE: Final = "m.replace"
 THREAD: Final = "m.thread"
 REFERENCE: Final = "m.reference"
+ANNOTATION: Final = "m.annotation"
 # They become part of an index, whose entries have a bound.
 _MOST_BYTES: Final = 255
 
@@ -33,7 +35,12 @@ def relation_of(event: Pdu) -> Relation | None:
 
     Rich replies have no `rel_type`: they are none.
     """
-    relates_to = event.content.get("m.relates_to")
+    return relation_in(event.content)
+
+
+def relation_in(content: JsonObject) -> Relation | None:
+    """The same of an event with this content."""
+    relates_to = content.get("m.relates_to")
     if not isinstance(relates_to, dict):
         return None
     rel_type, event_id = relates_to.get("rel_type"), relates_to.get("event_id")

@@ -22,10 +22,14 @@ from homeserver.live import loading
 from homeserver.rooms.access import access
 from homeserver.rooms.members import Members, members_at, read_members
 from homeserver.rooms.posting import REDACTION, Author, Post, put_event, put_redaction
+from homeserver.rooms.redactions import redact_children
 from homeserver.rooms.viewing import state_sights
 
 ROOM: Final = "/_matrix/client/v3/rooms/{roomId}"
 _DELAY: Final = "org.matrix.msc4140.delay"
+_WITH_RELATIONS: Final = "org.matrix.msc3912.with_relations"
+_NOT_OF_REDACTIONS: Final = frozenset(("redacts", "with_rel_types", _WITH_RELATIONS))
+_KINDS: Final = 50
 _STICKY: Final = "org.matrix.msc4354.sticky_duration_ms"
 # It becomes part of an index.
 _MAX_TXN_ID: Final = 255
@@ -120,11 +124,25 @@ async def redact_event(ctx: Context, request: ClientRequest) -> Answer:
     content = request.event_content(empty_ok=True)
     if not isinstance(content.get("reason", ""), str):
         raise errors.bad_json("reason: a string is needed.")
-    content = {key: value for key, value in content.items() if key != "redacts"}
+    rel_types = _rel_types(content)
+    content = {k: v for k, v in content.items() if k not in _NOT_OF_REDACTIONS}
     room = await ctx.live.require_joined(room_id, request.user_id)
     post = Post(room_id, REDACTION, content, txn=txn)
-    event_id = await put_redaction(ctx, _author(request), room, post, redacts, content)
+    author = _author(request)
+    event_id = await put_redaction(ctx, author, room, post, redacts, content)
+    if rel_types:
+        await redact_children(ctx, room, author, redacts, rel_types, content)
     return {"event_id": event_id}
+
+
+def _rel_types(content: JsonObject) -> list[str]:
+    """Which kinds of children are to be redacted as well. MSC3912."""
+    given = content.get("with_rel_types", content.get(_WITH_RELATIONS, []))
+    kinds = given if isinstance(given, list) else [None]
+    strings = [each for each in kinds if isinstance(each, str)]
+    if len(strings) < len(kinds) or len(kinds) > _KINDS:
+        raise errors.bad_json(f"with_rel_types: at most {_KINDS} strings are needed.")
+    return strings
 
 
 @route(

@@ -1,5 +1,6 @@
 """The endpoints that read a room's history."""
 
+from dataclasses import replace
 from typing import Final
 
 from federation import canonical_json
@@ -21,12 +22,14 @@ from homeserver.rooms.backfill import backfill
 from homeserver.rooms.bundles import bundled
 from homeserver.rooms.client_api import ROOM, Shown, spliced
 from homeserver.rooms.history import DEFAULT_LIMIT, MAX_LIMIT, Page, Range
+from homeserver.rooms.posting import may_redact_others
 from homeserver.rooms.timeline import Point, parse_point
 from homeserver.rooms.viewing import visible
 
 # How many events near a time are looked at for one that the user may see.
 _NEAR: Final = 50
 _NEAR_PAGES: Final = 4
+_UNREDACTED: Final = "fi.mau.msc2815.include_unredacted_content"
 # How often history is fetched from other servers for one page.
 _FETCHES: Final = 2
 
@@ -131,8 +134,23 @@ async def get_one_room_event(ctx: Context, request: ClientRequest) -> Answer:
     except MatrixError:
         raise _no_such_event() from None
     sight = await _sight(ctx, may, event_id)
+    if sight.event.redaction and request.query_bool(_UNREDACTED):
+        sight = await _unredacted(ctx, request, may, sight)
     (sight,) = await bundled(ctx.db, ctx.live, may.reader, (sight,))
     return spliced(Shown(ctx, request).one(sight))
+
+
+async def _unredacted(
+    ctx: Context, request: ClientRequest, may: Access, sight: Sight
+) -> Sight:
+    """The event with what a redaction took from it, for moderators. MSC2815."""
+    is_moderator = may.reader.is_joined and await may_redact_others(
+        ctx, may.room, request.user_id
+    )
+    if not (is_moderator or request.who.is_admin):
+        raise errors.forbidden("You have too little power to see redacted content.")
+    event = replace(sight.event, _shown=sight.event.pdu, shared_json=None)
+    return replace(sight, event=event)
 
 
 def _no_such_event() -> MatrixError:

@@ -16,6 +16,7 @@ from homeserver.live.room import Room
 from homeserver.rooms import membership
 from homeserver.rooms.aliases import check_canonical_alias
 from homeserver.rooms.build import NewEvent
+from homeserver.rooms.relating import check_relation
 from homeserver.rooms.restricted import CREATE, POWER_LEVELS, state_pdus
 from homeserver.rooms.send import send_event
 
@@ -74,7 +75,9 @@ async def put_event(ctx: Context, author: Author, post: Post) -> EventId:
 async def _put_message(ctx: Context, author: Author, post: Post) -> EventId:
     room = await ctx.live.require_joined(post.room_id, author.user_id)
     if post.type != REDACTION:
-        return await send_event(ctx, room, post.event(author.user_id, post.content))
+        new = post.event(author.user_id, post.content)
+        earlier = await check_relation(ctx, room, new)
+        return earlier or await send_event(ctx, room, new)
     redacts = _redacted_id(post.content)
     content = {key: value for key, value in post.content.items() if key != "redacts"}
     return await put_redaction(ctx, author, room, post, redacts, content)
@@ -121,11 +124,16 @@ async def check_may_redact(
     is_ours = server_of(sender) == ctx.server_name
     if sender == author.user_id or (is_ours and author.is_admin):
         return
+    if not await may_redact_others(ctx, room, author.user_id):
+        raise errors.forbidden("You have too little power to redact others' events.")
+
+
+async def may_redact_others(ctx: Context, room: Room, user_id: UserId) -> bool:
+    """Whether the user has the power to redact what others have sent."""
     levels = auth_rules.PowerLevels.of(
         await state_pdus(ctx.live, room, POWER_LEVELS, CREATE), room.version
     )
-    if levels.user(author.user_id) < levels.redact:
-        raise errors.forbidden("You have too little power to redact others' events.")
+    return levels.user(user_id) >= levels.redact
 
 
 async def _put_state(
