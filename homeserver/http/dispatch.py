@@ -311,14 +311,6 @@ def _check_standing(who: Requester, route: Route, values: Sequence[str]) -> None
         check_suspended(route.operation, route.names, values)
 
 
-def _check_standing(who: Requester, route: Route, values: Sequence[str]) -> None:
-    """The one place where locked and suspended users are refused."""
-    if who.is_locked:
-        check_locked(route.operation)
-    if who.is_suspended:
-        check_suspended(route.operation, route.names, values)
-
-
 async def _receive(request: Request, route: Route) -> None:
     """Read the body, up to the route's bound. Raises: M_TOO_LARGE, 408."""
     raw = request.raw
