@@ -266,6 +266,9 @@ class View:
             # Nothing was awaited since `moved`, so nothing was missed.
             async with asyncio.timeout(timeout_s):
                 await waiter
+                # COMPAT(matrix-js-sdk): who sends an event in a thread has to hear its
+                # ID before /sync tells it. Their turn is next.
+                await asyncio.sleep(0)
         except TimeoutError:
             pass
         finally:

@@ -39,6 +39,8 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     """
     state = request.query_choice("set_presence", *RANKS)
     full_state = request.query_bool("full_state")
+    state_after = request.query_bool("use_state_after")
+    proposed = request.query_bool("org.matrix.msc4222.use_state_after")
     since = _since(request)
     wanted = SyncRequest(
         viewer=Viewer(request.user_id, request.device_id),
@@ -46,8 +48,8 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
         inbox=_inbox(since),
         filter=await find_filter(ctx.db, request.user_id, request.query_str("filter")),
         full_state=full_state,
-        use_state_after=request.query_bool("use_state_after")
-        or request.query_bool("org.matrix.msc4222.use_state_after"),
+        use_state_after=state_after or proposed,
+        says_unstable=proposed and not state_after,
         with_presence=ctx.config.presence.enabled,
     )
     timeout_ms = request.query_int("timeout", 0, at_most=MAX_TIMEOUT_MS)

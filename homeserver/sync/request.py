@@ -36,6 +36,8 @@ class SyncRequest:
     inbox: int = 0
     full_state: bool = False
     use_state_after: bool = False
+    # COMPAT(matrix-js-sdk): it asks by the proposal's names (MSC4222), and reads those.
+    says_unstable: bool = False
     with_presence: bool = False
 
     @property
@@ -46,7 +48,9 @@ class SyncRequest:
     @property
     def state_name(self) -> str:
         """The section that holds state."""
-        return "state_after" if self.use_state_after else "state"
+        if not self.use_state_after:
+            return "state"
+        return "org.matrix.msc4222.state_after" if self.says_unstable else "state_after"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,11 +107,15 @@ async def test_state_after_tells_the_state_at_the_end(alice, bob):
     await bob.syncs()
     await alice.sets_state(room, "m.room.topic", {"topic": "new"})
     await alice.sends(room, "after it")
-    for name in ("use_state_after", "org.matrix.msc4222.use_state_after"):
-        reply = await fresh(bob, since=bob.seen.since, **{name: "true"})
+    for prefix in ("", "org.matrix.msc4222."):
+        asked = {f"{prefix}use_state_after": "true"}
+        reply = await fresh(bob, since=bob.seen.since, **asked)
         joined = reply["rooms"]["join"][room]
-        assert "state" not in joined
-        (topic,) = joined["state_after"]["events"]
+        # In the dialect that was asked, and in no other.
+        assert {"state", "state_after", "org.matrix.msc4222.state_after"} & set(
+            joined
+        ) == {f"{prefix}state_after"}
+        (topic,) = joined[f"{prefix}state_after"]["events"]
         assert topic["content"] == {"topic": "new"}
     joined = (await fresh(bob, since=bob.seen.since))["rooms"]["join"][room]
     assert joined["state"]["events"] == []
