@@ -53,8 +53,6 @@ async def receive(
     size = 0
     held: list[bytes] = []
     held_size = 0
-    # With somebody reading what is written, a little is written at once.
-    batch = _BATCH if on_written is None else 1
     writing: asyncio.Future[None] | None = None
     try:
         async for chunk in chunks:
@@ -63,14 +61,20 @@ async def receive(
                 raise TooBig
             held.append(chunk)
             held_size += len(chunk)
-            is_free = writing is None or writing.done()
-            if held_size >= _BATCH or (held_size >= batch and is_free):
-                await _ended(writing, on_written)
-                writing = in_thread(draft.add, held)
-                held, held_size = [], 0
-        await _ended(writing, on_written)
+            # Whoever reads what is written gets it at once.
+            if on_written is None and held_size < _BATCH:
+                continue
+            if writing is not None:
+                await asyncio.shield(writing)
+            writing = in_thread(draft.add, held)
+            held, held_size = [], 0
+            if on_written is not None:
+                await asyncio.shield(writing)
+                on_written()
+        if writing is not None:
+            await asyncio.shield(writing)
         writing = in_thread(_finish, draft, held)
-        await writing
+        await asyncio.shield(writing)
     finally:
         if writing is not None and not writing.done():
             # The file must not be closed under the thread.
@@ -82,12 +86,3 @@ async def receive(
 def _finish(draft: Draft, held: list[bytes]) -> None:
     draft.add(held)
     draft.finish()
-
-
-async def _ended(
-    writing: "asyncio.Future[None] | None", on_written: Callable[[], None] | None
-) -> None:
-    if writing is not None:
-        await asyncio.shield(writing)
-        if on_written is not None:
-            on_written()
