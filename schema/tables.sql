@@ -728,6 +728,20 @@ CREATE INDEX sticky_events_until ON sticky_events (until_ms);
 CREATE INDEX sticky_events_waiting ON sticky_events (room_nid)
     WHERE position IS NULL;
 
+-- ── Reports ──────────────────────────────────────────────────────────────────────
+
+-- What users report.
+CREATE TABLE reports (
+    report_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    reporter text COLLATE "C" NOT NULL,
+    room_id text COLLATE "C",                  -- NULL: a user is reported
+    event_id text COLLATE "C",                 -- NULL: a room or user is reported
+    user_id text COLLATE "C",                  -- who is reported, or sent the event
+    reason text COLLATE "C" NOT NULL,
+    score integer
+);
+
 -- ── Media ────────────────────────────────────────────────────────────────────────
 
 -- Files that are stored, once for each content.

@@ -44,6 +44,8 @@ FEATURES: Final = (
     Feature("org.matrix.msc3856", 3856, "the list of threads", "1.4"),
     Feature("org.matrix.msc3981", 3981, "relations of relations", "1.10"),
     Feature("org.matrix.msc3874", 3874, "filters by the kind of relation"),
+    Feature("org.matrix.msc4151", 4151, "reports of rooms", "1.13"),
+    Feature("org.matrix.msc4260", 4260, "reports of users", "1.14"),
     Feature("org.matrix.msc3912", 3912, "redaction of what relates to an event"),
     Feature("fi.mau.msc2815", 2815, "redacted content for moderators"),
     Feature("org.matrix.msc4354", 4354, "sticky events"),

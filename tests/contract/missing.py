@@ -20,9 +20,6 @@ MISSING = {
         f"GET {_CLIENT}/events/{{eventId}}",
         f"GET {_CLIENT}/initialSync",
         f"GET {_CLIENT}/rooms/{{roomId}}/initialSync",
-        f"POST {_CLIENT}/rooms/{{roomId}}/report",
-        f"POST {_CLIENT}/rooms/{{roomId}}/report/{{eventId}}",
-        f"POST {_CLIENT}/users/{{userId}}/report",
     ),
     7: (
         "GET /_matrix/client/v1/auth_metadata",
