@@ -95,10 +95,12 @@ from homeserver.rooms import (
     create_api,
     history_api,
     membership_api,
+    mutual_api,
     redactions,
     sticky,
     stripped,
 )
+from homeserver.rooms.forgetting import Forgetter
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
@@ -110,6 +112,8 @@ from homeserver.spaces import client_api as spaces_client_api
 from homeserver.spaces import server_api as spaces_server_api
 from homeserver.spaces.remote import RemoteRooms
 from homeserver.sync import client_api as sync_client_api
+from homeserver.sync import old_api
+from homeserver.sync.peeking import Onlookers
 from homeserver.sync.sliding import client_api as sliding_client_api
 from homeserver.sync.sliding import tasks as sliding_tasks
 from homeserver.transactions import server_api as transactions_server_api
@@ -172,6 +176,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     upgrades_client_api,
     spaces_client_api,
     spaces_server_api,
+    mutual_api,
+    old_api,
     search_client_api,
 )
 
@@ -242,6 +248,7 @@ class Server:
         )
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
+        ctx.parts.put(Onlookers(live))
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()
         stack.push_async_callback(authentication.stop)
@@ -255,6 +262,8 @@ class Server:
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
         await stack.enter_async_context(GuestWatch(ctx))
+        if config.rooms.forget_on_leave:
+            await stack.enter_async_context(Forgetter(ctx))
         await stack.enter_async_context(ProfileTeller(ctx))
         await stack.enter_async_context(DirectoryKeeper(ctx))
         await stack.enter_async_context(Farewells(ctx))

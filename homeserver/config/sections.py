@@ -91,6 +91,18 @@ class Registration(Struct, frozen=True, kw_only=True):
     ] = False
 
 
+class Rooms(Struct, frozen=True, kw_only=True):
+    """What becomes of rooms."""
+
+    forget_on_leave: Annotated[
+        bool,
+        Meta(
+            description="Whether rooms are forgotten for users who leave, or are made"
+            " to leave: they then see nothing of them any more."
+        ),
+    ] = False
+
+
 class Federation(Struct, frozen=True, kw_only=True):
     """How this server talks with others."""
 
@@ -364,6 +376,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = ""
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
+    rooms: Rooms = Rooms()
     federation: Federation = Federation()
     calls: Calls = Calls()
     presence: Presence = Presence()

@@ -48,7 +48,7 @@ async def get_capabilities(ctx: Context, request: ClientRequest) -> Answer:
             "m.get_login_token": {"enabled": True},
             "m.profile_fields": {"enabled": True},
             "uk.tcpip.msc4133.profile_fields": {"enabled": True},
-            "m.forget_forced_upon_leave": {"enabled": False},
+            "m.forget_forced_upon_leave": {"enabled": ctx.config.rooms.forget_on_leave},
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": ctx.config.limits.max_delay_s * 1000,
                 "max_scheduled": ctx.config.limits.max_delayed_events,

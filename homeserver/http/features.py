@@ -61,5 +61,16 @@ FEATURES: Final = (
     Feature("uk.tcpip.msc4133.stable", 4133, "profile fields", since="1.16"),
     Feature("org.matrix.msc3916.stable", 3916, "authenticated media", "1.11"),
     Feature("org.matrix.msc3827.stable", 3827, "rooms found by type", "1.4"),
+    Feature("org.matrix.msc4380.stable", 4380, "invites blocked altogether", "1.18"),
+    Feature("org.matrix.msc4155", 4155, "invites allowed, ignored and blocked"),
+    Feature(
+        "uk.half-shot.msc2666.query_mutual_rooms", 2666, "rooms two users share", "1.19"
+    ),
+    Feature(
+        "uk.half-shot.msc2666.query_mutual_rooms.stable",
+        2666,
+        "rooms two users share",
+        "1.19",
+    ),
 )
 FLAGS: Final = frozenset(each.flag for each in FEATURES)

@@ -22,6 +22,7 @@ from homeserver.live.committer import Committer
 from homeserver.live.erased import Erased
 from homeserver.live.follower import Follower
 from homeserver.live.ignored import Ignored
+from homeserver.live.invite_rules import InviteRules
 from homeserver.live.room import Member, Pulse, Room, User
 from homeserver.live.steps import EDGES, REDACTIONS, Consequence
 from homeserver.live.view import Listener, RoomListener, View
@@ -54,6 +55,7 @@ class Live:
         self.view = View(db, self.events, self.states.keys, our_name)
         self.follower = Follower(db, self.view, self.states)
         self.ignored = Ignored(db, self.view)
+        self.invite_rules = InviteRules(db, self.view)
         self.erased = Erased(db, self.view)
         self.committer = Committer(
             db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)

@@ -11,7 +11,7 @@ from typing import Final
 from federation.auth_rules.power_levels import PowerLevels
 from federation.canonical_json import JsonObject, JsonValue
 from federation.pdu import Pdu
-from homeserver.push.globs import MAX_PATTERN, Glob
+from homeserver.globs import MAX_PATTERN, Glob
 from homeserver.push.rules import Rule, RuleKind, Ruleset
 
 _MEMBER_COUNT: Final = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})")

@@ -12,6 +12,7 @@ from federation.ids import UserId
 from homeserver.bounded import LruCache
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
+from homeserver.live.invite_rules import Verdict
 from homeserver.live.live import Live
 from homeserver.live.room import Member, Room, User
 from homeserver.push.counts import Judge, Unread, UnreadCounts
@@ -137,6 +138,9 @@ class Newsroom:
         room = (await self._live.rooms((nid,))).get(nid)
         event = await self._live.events.by_nid(member.event_nid)
         if room is None or event is None or event.pdu.sender == user_id:
+            return []
+        config = await self._live.invite_rules.of(user_id)
+        if config.verdict(event.pdu.sender) is not Verdict.ALLOW:
             return []
         history = await self._counts.rules.of(user_id)
         judge = Judge(self._live, room, history)

@@ -38,6 +38,7 @@ from homeserver.rooms.aliases import (
 )
 from homeserver.rooms.build import NewEvent
 from homeserver.rooms.create import NewRoom, make_room
+from homeserver.rooms.invite_check import check_takes_invite
 from homeserver.rooms.presets import PRESETS, Preset
 from homeserver.rooms.profiles import read_names
 
@@ -215,6 +216,8 @@ def _check_federates(ctx: Context, plan: Plan) -> None:
 
 async def _make(ctx: Context, plan: Plan) -> Room:
     ours = [u for u in plan.invitees if server_of(u) == ctx.server_name]
+    for user_id in ours:
+        await check_takes_invite(ctx.live, plan.creator, user_id)
     async with ctx.db.read() as tx:
         if plan.alias is not None and await find_alias(tx, plan.alias) is not None:
             raise _in_use(plan.alias)

@@ -32,6 +32,7 @@ from homeserver.live.room import Member, Room
 from homeserver.rooms import restricted
 from homeserver.rooms.aliases import unique_servers
 from homeserver.rooms.build import Builder, NewEvent
+from homeserver.rooms.invite_check import check_takes_invite
 from homeserver.rooms.join import remote_join
 from homeserver.rooms.profiles import FIELDS, read_name
 from homeserver.rooms.remote import remote_invite, remote_knock, remote_leave
@@ -249,6 +250,7 @@ async def invite(
             return event.event_id
     content: JsonObject = {**(extra or {}), "membership": "invite"}
     if server_of(target) == ctx.server_name:
+        await check_takes_invite(ctx.live, sender, target)
         async with ctx.db.read() as tx:
             content = {**(await read_name(tx, target)), **content}
         return await _send(ctx, room, sender, target, content)

@@ -1,11 +1,12 @@
-"""Which of a user's invites are shown: none from users whom they ignore.
+"""Which of a user's invites are shown: none that they ignore or block.
 
-Spec: client-server-api#ignoring-users
+Spec: client-server-api#ignoring-users, client-server-api#invite-permission
 """
 
 from collections.abc import Mapping
 
 from federation.ids import UserId
+from homeserver.live.invite_rules import Verdict
 from homeserver.live.live import Live
 from homeserver.live.room import Member
 
@@ -15,16 +16,21 @@ async def hidden(
 ) -> frozenset[int]:
     """The rooms, of those that the user is invited to, that clients do not see."""
     ignored = await live.ignored.by(user_id)
+    config = await live.invite_rules.of(user_id)
+    if not ignored and config.is_open:
+        return frozenset()
     invites = {
         nid: member.event_nid
         for nid, member in members.items()
-        if ignored and member.membership == "invite"
+        if member.membership == "invite"
     }
-    if not invites:
-        return frozenset()
     events = await live.events.by_nids(invites.values())
     return frozenset(
         nid
         for nid, event_nid in invites.items()
-        if event_nid in events and events[event_nid].pdu.sender in ignored
+        if event_nid in events
+        and (
+            (sender := events[event_nid].pdu.sender) in ignored
+            or config.verdict(sender) is not Verdict.ALLOW
+        )
     )

@@ -28,7 +28,6 @@ from homeserver.sync.sticky import read_sticky
 from homeserver.sync.unwritten import Unwritten
 
 _ROOMS_AT_ONCE: Final = 50
-_GONE: Final = frozenset(("leave", "ban"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +167,16 @@ def _sort(moved: Moved, nid: int, member: Member, request: SyncRequest) -> None:
             moved.invited[nid] = member
         case "knock":
             moved.knocked[nid] = member
-        case membership if membership in _GONE and not member.forgotten:
-            # An initial sync shows rooms that are over only when asked to.
-            if request.since is not None or request.filter.room.include_leave:
+        case "leave" | "ban":
+            # An initial sync shows rooms that are over only when asked to. That one is
+            # over is told once, also when it is forgotten already.
+            since = request.since
+            is_wanted = since is not None or request.filter.room.include_leave
+            is_news = since is not None and member.position > since
+            if is_news or (is_wanted and not member.forgotten):
                 moved.left[nid] = member
+        case _:
+            pass
 
 
 async def _extras(

@@ -15,11 +15,6 @@ MISSING = {
         "GET /_matrix/federation/v1/query/{queryType}",
     ),
     4: (
-        "GET /_matrix/client/v1/mutual_rooms",
-        f"GET {_CLIENT}/events",
-        f"GET {_CLIENT}/events/{{eventId}}",
-        f"GET {_CLIENT}/initialSync",
-        f"GET {_CLIENT}/rooms/{{roomId}}/initialSync",
     ),
     7: (
         "GET /_matrix/client/v1/auth_metadata",

@@ -80,3 +80,17 @@ async def test_a_user_of_another_server_follows_an_upgrade(
     await bob.joins(new, via=alice)
     tags = await bob.get(f"{user}/rooms/{new}/tags")
     assert tags == {"tags": {"m.favourite": {"order": 0.1}}}
+
+
+async def test_a_server_refuses_invites_that_its_user_blocks(
+    a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    where = path("user", bob.user_id, "account_data", "m.invite_permission_config")
+    await bob.put(where, {"default_action": "block"})
+    room = await alice.creates_room()
+    with pytest.raises(RefusedError) as refused:
+        await alice.invites(room, bob)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_INVITE_BLOCKED")
+    await bob.put(where, {})
+    await alice.invites(room, bob)
+    await bob.is_shown(room, "invite")

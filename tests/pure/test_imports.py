@@ -30,7 +30,7 @@ LINES = """
     homeserver.clock homeserver.bounded homeserver.signing_key homeserver.logs
     homeserver.config
     homeserver.db
-    homeserver.periodic homeserver.chores
+    homeserver.periodic homeserver.chores homeserver.globs
     homeserver.events
     homeserver.state
     homeserver.live
@@ -68,11 +68,11 @@ PURE_IN_HOMESERVER = {
     "homeserver.events.relations",
     "homeserver.events.sticky",
     "homeserver.events.stored",
+    "homeserver.globs",
     "homeserver.http.trie",
     "homeserver.people.words",
     "homeserver.profile.fields",
     "homeserver.push.evaluation",
-    "homeserver.push.globs",
     "homeserver.push.rules",
     "homeserver.rooms.presets",
     "homeserver.rooms.visibility",

@@ -13,6 +13,7 @@ from federation.ids import EventId, RoomId, UserId
 from federation.pdu import Pdu
 from federation.room_versions import ROOM_VERSIONS
 from homeserver.errors import MatrixError
+from homeserver.globs import MAX_PATTERN, Glob
 from homeserver.push.digests import Digest, decode_digests, encode_digests
 from homeserver.push.evaluation import (
     SILENT,
@@ -21,7 +22,6 @@ from homeserver.push.evaluation import (
     outcome_of,
     path_of,
 )
-from homeserver.push.globs import MAX_PATTERN, Glob
 from homeserver.push.rules import (
     NOTHING_CHANGED,
     Changes,

@@ -29,6 +29,7 @@ from homeserver.http.routes import route
 from homeserver.rooms import acl
 from homeserver.rooms.aside import set_membership
 from homeserver.rooms.create import insert_room
+from homeserver.rooms.invite_check import check_takes_invite
 from homeserver.rooms.server_api.admission import member_event, with_valid_signature
 from homeserver.rooms.stripped import MAX_EVENTS, read_stripped_events, strip_pdu
 
@@ -48,7 +49,8 @@ log = structlog.get_logger(__name__)
 async def send_invite_v2(ctx: Context, request: FederationRequest) -> Answer:
     """Sign an invite of one of our users.
 
-    Raises: M_INVALID_PARAM, M_FORBIDDEN, M_INCOMPATIBLE_ROOM_VERSION.
+    Raises: M_INVALID_PARAM, M_FORBIDDEN, M_INVITE_BLOCKED,
+    M_INCOMPATIBLE_ROOM_VERSION.
 
     Spec: server-server-api#put_matrixfederationv2inviteroomideventid
     """
@@ -87,6 +89,7 @@ async def _sign(ctx: Context, request: FederationRequest, invite: Invite) -> Jso
         raise errors.incompatible_room_version(invite.room_version)
     pdu = member_event(request, version, invite.event, "invite")
     user_id = await _invited(ctx, pdu)
+    await check_takes_invite(ctx.live, pdu.sender, user_id)
     pdu = (await with_valid_signature(ctx, pdu)).pdu
     stripped = await _told(ctx, version, pdu, invite)
     signed = signatures.sign_event(pdu.json, version, ctx.server_name, ctx.key)
