@@ -79,7 +79,7 @@ class Disk:
 
     def open(self, sha256: bytes) -> BinaryIO:
         """The file, to be read. Raises: FileNotFoundError."""
-        return self.path_of(sha256).open("rb", buffering=0)
+        return open_raw(self.path_of(sha256))
 
     def delete(self, sha256: bytes) -> None:
         """Delete the file, if it is there."""
@@ -108,6 +108,11 @@ class Disk:
                 if time.time() - entry.stat().st_ctime > self.abandoned_s:
                     found.append(bytes.fromhex(shelf + entry.name))
         return found
+
+
+def open_raw(path: Path) -> BinaryIO:
+    """A file, to be read in pieces. Raises: FileNotFoundError."""
+    return path.open("rb", buffering=0)
 
 
 def _entries(directory: Path) -> Iterator["os.DirEntry[str]"]:

@@ -24,7 +24,7 @@ from homeserver.db.pool import Database
 from homeserver.errors import MatrixError
 from homeserver.http.files import in_thread
 from homeserver.media import headers, store
-from homeserver.media.disk import Disk
+from homeserver.media.disk import Disk, open_raw
 from homeserver.media.receiving import TooBig, drafting, receive
 from homeserver.media.store import Content, Mxc
 
@@ -182,7 +182,7 @@ class Fetches:
     async def read(self, fetch: Fetch) -> AsyncIterator[bytes]:
         """The file while it arrives. Raises: MatrixError, when it breaks off."""
         offset = 0
-        file = await in_thread(self._open, fetch)
+        file = await self._open(fetch)
         try:
             while True:
                 while offset < fetch.written:
@@ -198,15 +198,15 @@ class Fetches:
         finally:
             await asyncio.shield(in_thread(file.close))
 
-    def _open(self, fetch: Fetch) -> BinaryIO:
+    async def _open(self, fetch: Fetch) -> BinaryIO:
+        """The file where it is just now. Raises: MatrixError."""
         if fetch.content is None and fetch.path is not None:
             try:
-                return fetch.path.open("rb", buffering=0)
+                return await in_thread(open_raw, fetch.path)
             except FileNotFoundError:
-                pass  # it has just been put into its place, or given up
-        if fetch.content is None:
-            raise errors.bad_gateway("The file did not come.")
-        return self._disk.open(fetch.content.sha256)
+                pass  # on its way to its place, or given up
+        content = await fetch.stored()
+        return await in_thread(self._disk.open, content.sha256)
 
 
 def _read_at(file: BinaryIO, size: int, offset: int) -> bytes:
