@@ -223,7 +223,8 @@ async def read_reaches(tx: Tx, positions: Sequence[int]) -> dict[int, Reach]:
         SELECT d.position, NULL, m.room_nid, NULL
           FROM (SELECT position, user_id FROM device_lists
                  UNION ALL SELECT position, user_id FROM presence
-                 UNION ALL SELECT position, user_id FROM profiles) AS d
+                 UNION ALL SELECT position, user_id FROM profiles
+                            WHERE position > 0) AS d
           JOIN memberships m ON m.user_id = d.user_id AND m.membership = 'join'
          WHERE d.position = ANY($1)
          UNION ALL

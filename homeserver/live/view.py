@@ -288,7 +288,9 @@ class View:
         joined = [n for n, m in user.rooms.items() if m.membership == "join"]
         pulses = await self.pulses(joined)
         moved = max(user.moved, *(p.last for p in pulses.values()), 0)
-        return max(moved, await self.people_moved(user)) if people else moved
+        if people:
+            return max(moved, user.people, *(p.people for p in pulses.values()))
+        return moved
 
     async def people_moved(self, user: User) -> int:
         """The last position at which presence or profile of somebody moved."""

@@ -94,7 +94,8 @@ async def profiles_after(tx: Tx, position: int, limit: int) -> list[tuple[UserId
     rows = await tx.fetch(
         """
         SELECT user_id, position FROM profiles
-         WHERE position > $1 ORDER BY position FETCH FIRST $2 ROWS WITH TIES
+         WHERE position > 0 AND position > $1
+         ORDER BY position FETCH FIRST $2 ROWS WITH TIES
         """,
         position,
         limit,

@@ -27,7 +27,7 @@ from homeserver.presence.states import RANKS
 from homeserver.presence.store import Note
 
 # What is new is written together, so that those who see it wake once.
-_PAUSE_SECONDS: Final = 0.25
+_PAUSE_SECONDS: Final = 0.5
 _STILL_THERE_SECONDS: Final = 20.0
 # A device that does not sync for so long may come back without a word.
 _BETWEEN_SYNCS_SECONDS: Final = 40.0

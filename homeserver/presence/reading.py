@@ -38,19 +38,17 @@ async def presences(tx: Tx, user_ids: Sequence[str]) -> list[Presence]:
     )
 
 
-async def seen_between(
+async def moved_between(
     tx: Tx,
     reader: UserId,
     room_nids: Sequence[int],
-    fresh_nids: Sequence[int],
     since: int,
     upto: int,
     limit: int,
 ) -> list[Presence]:
-    """The presence of those who share these rooms with the reader, as far as it is new.
+    """What moved after `since`, up to and with `upto`.
 
-    New is what moved after `since`, up to and with `upto`, who came into a room after
-    that, and everybody in the rooms that are `fresh`.
+    That is of those who share one of these rooms with the reader, and of the reader.
     """
     return _from_rows(
         await fetch_as(
@@ -62,23 +60,44 @@ async def seen_between(
                        AS last_active_ago_ms,
                    p.currently_active, p.status
               FROM presence p
-             WHERE p.position > $4 AND p.position <= $5
+             WHERE p.position > $3 AND p.position <= $4
                AND (p.user_id = $1 OR EXISTS (
                         SELECT FROM memberships m
                          WHERE m.user_id = p.user_id AND m.membership = 'join'
                            AND m.room_nid = ANY($2)))
-                OR (p.rank > 0 AND p.position <= $4 AND p.user_id IN (
-                        SELECT m.user_id FROM memberships m
-                         WHERE m.membership = 'join'
-                           AND (m.room_nid = ANY($3)
-                                OR m.room_nid = ANY($2) AND m.position > $4)))
-             ORDER BY p.position DESC LIMIT $6
+             ORDER BY p.position DESC LIMIT $5
             """,
             reader,
             room_nids,
-            fresh_nids,
             since,
             upto,
+            limit,
+        )
+    )
+
+
+async def there_since(
+    tx: Tx, room_nids: Sequence[int], since: int, limit: int
+) -> list[Presence]:
+    """Those who are there, of the members who came into these rooms after `since`."""
+    return _from_rows(
+        await fetch_as(
+            tx,
+            Presence,
+            """
+            SELECT p.user_id, p.rank,
+                   (extract(epoch FROM now() - p.last_active) * 1000)::bigint
+                       AS last_active_ago_ms,
+                   p.currently_active, p.status
+              FROM presence p
+             WHERE p.rank > 0 AND p.user_id IN (
+                   SELECT m.user_id FROM memberships m
+                    WHERE m.membership = 'join' AND m.room_nid = ANY($1)
+                      AND m.position > $2)
+             LIMIT $3
+            """,
+            room_nids,
+            since,
             limit,
         )
     )

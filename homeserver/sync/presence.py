@@ -9,8 +9,10 @@ from federation.canonical_json import JsonObject
 from homeserver.live.room import User
 from homeserver.presence import reading
 from homeserver.presence.content import content_of
+from homeserver.presence.reading import Presence
 from homeserver.sync.request import Sources, SyncRequest
 
+TYPE: Final = "m.presence"
 _MOST: Final = 2000  # in one answer: those who moved last
 
 
@@ -20,36 +22,46 @@ def is_wanted(request: SyncRequest) -> bool:
     return request.with_presence and wanted.limit != 0 and wanted.keeps(None, TYPE)
 
 
-TYPE: Final = "m.presence"
-
-
 async def read(
     sources: Sources, request: SyncRequest, user: User, upto: int
 ) -> list[JsonObject]:
     """What is new, as events."""
     if not is_wanted(request):
         return []
-    since, view = request.since, sources.live.view
-    joined = {n: m for n, m in user.rooms.items() if m.membership == "join"}
-    fresh = list[int]()
-    if since is not None:
-        pulses = await sources.live.pulses(joined)
-        moved = any(p.members > since for p in pulses.values())
-        fresh = [nid for nid, member in joined.items() if member.position > since]
-        if not moved and not fresh and await view.people_moved(user) <= since:
-            return []
-    most = min(request.filter.presence.limit or _MOST, _MOST)
-    async with sources.db.read() as tx:
-        if since is None:
-            found = await reading.there(tx, user.user_id, list(joined), most)
-        else:
-            found = await reading.seen_between(
-                tx, user.user_id, list(joined), fresh, since, upto, most
-            )
     ignored = await sources.live.ignored.by(user.user_id)
     keeps = request.filter.presence.keeps
+    found = {each.user_id: each for each in await _new(sources, request, user, upto)}
     return [
         {"type": TYPE, "sender": each.user_id, "content": content_of(each)}
-        for each in found
+        for each in found.values()
         if each.user_id not in ignored and keeps(each.user_id, TYPE)
     ]
+
+
+async def _new(
+    sources: Sources, request: SyncRequest, user: User, upto: int
+) -> list[Presence]:
+    """What moved, and who is there of people who are new to the user."""
+    since = request.since
+    joined = [nid for nid, m in user.rooms.items() if m.membership == "join"]
+    most = min(request.filter.presence.limit or _MOST, _MOST)
+    if since is None:
+        async with sources.db.read() as tx:
+            return await reading.there(tx, user.user_id, joined, most)
+    pulses = await sources.live.pulses(joined)
+    new = [nid for nid in joined if user.rooms[nid].position > since]
+    come = [n for n, p in pulses.items() if p.members > since and n not in new]
+    moved = await sources.live.view.people_moved(user) > since
+    found: list[Presence] = []
+    if not (new or come or moved):
+        return found
+    async with sources.db.read() as tx:
+        if new:
+            found += await reading.there_since(tx, new, 0, most)
+        if come:
+            found += await reading.there_since(tx, come, since, most)
+        if moved:
+            found += await reading.moved_between(
+                tx, user.user_id, joined, since, upto, most
+            )
+    return found

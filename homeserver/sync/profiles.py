@@ -31,7 +31,7 @@ async def read(
     joined = [nid for nid, m in user.rooms.items() if m.membership == "join"]
     pulses = await sources.live.pulses(joined)
     new = [nid for nid in joined if user.rooms[nid].position > since]
-    come = [nid for nid in joined if pulses[nid].members > since and nid not in new]
+    come = [n for n, p in pulses.items() if p.members > since and n not in new]
     moved = await view.people_moved(user) > since
     if not (new or come or moved):
         return {}

@@ -187,7 +187,7 @@ async def said_between(
     rows = await tx.fetch(
         """
         SELECT p.user_id, p.field, p.value FROM profiles p
-         WHERE p.position > $4 AND p.position <= $5
+         WHERE p.position > 0 AND p.position > $4 AND p.position <= $5
            AND ($2::text[] IS NULL OR p.field = ANY($2))
            AND (p.user_id = $1 OR EXISTS (
                     SELECT FROM memberships m
