@@ -120,6 +120,13 @@ class Events:
             event_id: events[nid] for event_id, nid in nids.items() if nid in events
         }
 
+    async def sent_by(
+        self, room_nid: int, sender: str, depth: int, limit: int
+    ) -> list[int]:
+        """The newest events of a sender above a depth, without memberships."""
+        async with self._db.read() as tx:
+            return await store.read_sent(tx, room_nid, sender, depth, limit)
+
     async def auth_nids(self, nids: Iterable[int]) -> dict[int, tuple[int, ...]]:
         """The auth events of those events, by number."""
         found: dict[int, tuple[int, ...]] = {}

@@ -95,6 +95,25 @@ async def read_auth_nids(tx: Tx, nids: Sequence[int]) -> dict[int, tuple[int, ..
     return {row["event_nid"]: tuple(row["auth_nids"]) for row in rows}
 
 
+async def read_sent(
+    tx: Tx, room_nid: int, sender: str, depth: int, limit: int
+) -> list[int]:
+    """The newest visible events of a sender above a depth, without memberships."""
+    rows = await tx.fetch(
+        """
+        SELECT event_nid FROM events
+         WHERE room_nid = $1 AND sender = $2 AND depth > $3 AND position IS NOT NULL
+           AND type <> 'm.room.member' AND redacted_by IS NULL
+         ORDER BY depth DESC, position DESC LIMIT $4
+        """,
+        room_nid,
+        sender,
+        depth,
+        limit,
+    )
+    return [row["event_nid"] for row in rows]
+
+
 async def insert_events(
     tx: Tx, events: Sequence[StoredEvent], key_nids: Mapping[int, int]
 ) -> None:

@@ -29,6 +29,7 @@ from homeserver.live.room import Head, Room
 from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
 from homeserver.rooms.build import CREATE, note_membership, note_redaction
+from homeserver.rooms.redact_on_ban import redacted_by
 from homeserver.state.states import NodeRow, insert_nodes
 
 _TRIES = 5
@@ -424,6 +425,9 @@ async def _note_redactions(live: Live, step: Step, judged: _Judged) -> None:
             event.pdu, target.pdu, judged.state_events, create=judged.create
         ):
             note_redaction(step, target, event)
+    targets = await redacted_by(live, event, judged.state_events, judged.create)
+    for target in targets:
+        note_redaction(step, target, event)
     for redaction in (await live.events.by_nids(judged.redactions)).values():
         keys = auth_rules.auth_keys(
             event.pdu.version,

@@ -33,6 +33,7 @@ from homeserver.live.live import Live
 from homeserver.live.room import Head
 from homeserver.live.steps import Step
 from homeserver.live.writers import RoomWriter
+from homeserver.rooms.redact_on_ban import redacted_by
 
 MAX_DEPTH: Final = 2**53 - 1
 CREATE: Final = ("m.room.create", "")
@@ -101,6 +102,8 @@ class Builder:
         event = await self._store(draft, new)
         if event.pdu.redacts is not None:
             await self._redact(event, draft)
+        for target in await redacted_by(self._live, event, draft.state, draft.create):
+            note_redaction(self._step, target, event)
         return event
 
     async def draft(self, new: NewEvent) -> "Draft":

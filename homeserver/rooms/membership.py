@@ -299,8 +299,7 @@ async def kick(
     sender: UserId,
     room_id: RoomId,
     target: UserId,
-    *,
-    reason: str | None = None,
+    extra: JsonObject,
 ) -> None:
     """Make somebody leave, take an invite back, or deny a knock.
 
@@ -309,7 +308,7 @@ async def kick(
     room = await ctx.live.require_joined(room_id, sender)
     if await membership_of(ctx, room, target) in ("leave", "ban"):
         raise errors.forbidden(f"{target} is not in this room.")
-    content = with_reason({"membership": "leave"}, reason)
+    content: JsonObject = {**extra, "membership": "leave"}
     await _send(ctx, room, sender, target, content)
 
 
@@ -318,12 +317,11 @@ async def ban(
     sender: UserId,
     room_id: RoomId,
     target: UserId,
-    *,
-    reason: str | None = None,
+    extra: JsonObject,
 ) -> None:
     """Keep a user out, whether they are in the room or not. Raises: M_FORBIDDEN."""
     room = await ctx.live.require_joined(room_id, sender)
-    content = with_reason({"membership": "ban"}, reason)
+    content: JsonObject = {**extra, "membership": "ban"}
     await _send(ctx, room, sender, target, content)
 
 

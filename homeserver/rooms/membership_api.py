@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from federation.canonical_json import JsonObject
 from federation.errors import Malformed
 from federation.ids import (
     RoomAlias,
@@ -25,6 +26,7 @@ from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.rooms import membership
 from homeserver.rooms.aliases import MAX_SERVERS, resolve_alias
+from homeserver.rooms.redact_on_ban import FLAG, UNSTABLE_FLAG
 
 ROOM = "/_matrix/client/v3/rooms/{roomId}"
 
@@ -47,6 +49,20 @@ class Target(msgspec.Struct):
 
     user_id: str
     reason: str | None = None
+
+
+class Expulsion(Target):
+    """The body of a kick or a ban. MSC4293."""
+
+    redact_events: bool | None = msgspec.field(default=None, name=FLAG)
+    unstable_redact_events: bool | None = msgspec.field(
+        default=None, name=UNSTABLE_FLAG
+    )
+
+    def flags(self) -> JsonObject:
+        """What goes into the event besides the reason."""
+        given = {FLAG: self.redact_events, UNSTABLE_FLAG: self.unstable_redact_events}
+        return {name: flag for name, flag in given.items() if flag is not None}
 
 
 class Invite(msgspec.Struct):
@@ -220,9 +236,10 @@ async def kick(ctx: Context, request: ClientRequest) -> Answer:
     Spec: client-server-api#post_matrixclientv3roomsroomidkick
     """
     room_id = request.path(RoomId, "roomId")
-    body = request.body(Target)
+    body = request.body(Expulsion)
     target = _user(body.user_id)
-    await membership.kick(ctx, request.user_id, room_id, target, reason=body.reason)
+    extra = membership.with_reason(body.flags(), body.reason)
+    await membership.kick(ctx, request.user_id, room_id, target, extra)
     return {}
 
 
@@ -233,9 +250,10 @@ async def ban(ctx: Context, request: ClientRequest) -> Answer:
     Spec: client-server-api#post_matrixclientv3roomsroomidban
     """
     room_id = request.path(RoomId, "roomId")
-    body = request.body(Target)
+    body = request.body(Expulsion)
     target = _user(body.user_id)
-    await membership.ban(ctx, request.user_id, room_id, target, reason=body.reason)
+    extra = membership.with_reason(body.flags(), body.reason)
+    await membership.ban(ctx, request.user_id, room_id, target, extra)
     return {}
 
 

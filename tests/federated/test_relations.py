@@ -69,3 +69,22 @@ async def test_who_joins_later_is_told_what_came_before(
     thread = page[root]["unsigned"].get("m.relations", {}).get("m.thread", {})
     thread = thread or (await told(bob, room, root))["m.thread"]
     assert thread["count"] == 3
+
+
+async def test_a_ban_redacts_on_every_server(
+    a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    room = await alice.creates_room(preset="public_chat")
+    await bob.joins(room, via=alice)
+    carol = await b.person("carol")
+    await carol.joins(room, via=alice)
+    event_id = await bob.sends(room, "spam")
+    await alice.sees(room, "spam")
+    where = f"/_matrix/client/v3/rooms/{room}/ban"
+    await alice.post(where, {"user_id": bob.user_id, "redact_events": True})
+
+    async def is_gone() -> bool:
+        return (await carol.reads_event(room, event_id))["content"] == {}
+
+    assert (await alice.reads_event(room, event_id))["content"] == {}
+    await eventually(is_gone, "the other server has redacted it too")
