@@ -1,6 +1,7 @@
 """The endpoint that searches."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -17,6 +18,7 @@ from homeserver.http.limits import Limit
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
+from homeserver.rooms.bundles import bundled
 from homeserver.rooms.client_api import Shown, spliced
 from homeserver.rooms.viewing import state_sights
 from homeserver.search.around import read_around
@@ -92,7 +94,7 @@ class _Answer:
         self, finder: Search, found: Found, token: Token | None, count: int
     ) -> Json:
         """The category's section."""
-        results = found.results
+        results = await self._bundled(found.results)
         answer: Json = {
             "count": count,
             "highlights": self._query.highlights(
@@ -114,6 +116,20 @@ class _Answer:
             answer["state"] = await self._states(results)
         return answer
 
+    async def _bundled(self, results: Sequence[Result]) -> list[Result]:
+        """The results with their edits, threads and references."""
+        ctx = self._ctx
+        rooms: dict[int, list[Result]] = {}
+        for result in results:
+            rooms.setdefault(result.match.room_nid, []).append(result)
+        sights: dict[int, Sight] = {}
+        for of_room in rooms.values():
+            reader = of_room[0].access.reader
+            plain = [result.sight for result in of_room]
+            for sight in await bundled(ctx.db, ctx.live, reader, plain):
+                sights[sight.event.nid] = sight
+        return [replace(each, sight=sights[each.match.event_nid]) for each in results]
+
     async def _result(self, result: Result) -> Json:
         written: Json = {
             "rank": result.match.rank,
@@ -133,11 +149,14 @@ class _Answer:
             max(0, min(wanted.before_limit, MAX_CONTEXT)),
             max(0, min(wanted.after_limit, MAX_CONTEXT)),
         )
+        reader = result.access.reader
+        plain = [*around.events_before, *around.events_after]
+        shown = self._shown.all(await bundled(ctx.db, ctx.live, reader, plain))
         context: Json = {
             "start": str(around.start),
             "end": str(around.end),
-            "events_before": self._shown.all(around.events_before),
-            "events_after": self._shown.all(around.events_after),
+            "events_before": shown[: len(around.events_before)],
+            "events_after": shown[len(around.events_before) :],
         }
         if wanted.include_profile:
             sights = [*around.events_before, result.sight, *around.events_after]

@@ -272,6 +272,23 @@ async def test_context_profiles_and_state_come_when_asked(alice, bob):
     assert result["result"]["event_id"] == hit
 
 
+async def test_what_is_found_comes_with_its_edit(alice):
+    word = new_word()
+    room = await alice.creates_room()
+    hit = await alice.sends(room, word)
+    edit = {
+        "msgtype": "m.text",
+        "body": "* better",
+        "m.new_content": {"msgtype": "m.text", "body": "better"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": hit},
+    }
+    edit_id = await alice.sends_event(room, "m.room.message", edit)
+    reply = await search(alice, word)
+    (result,) = reply["results"]
+    relations = result["result"]["unsigned"]["m.relations"]
+    assert relations["m.replace"]["event_id"] == edit_id
+
+
 # ── Bad requests ─────────────────────────────────────────────────────────────────────
 
 
