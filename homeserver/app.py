@@ -66,6 +66,7 @@ from homeserver.login.guests import GuestWatch
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
 from homeserver.media.client_api import downloads as media_downloads
+from homeserver.media.client_api import previews as media_previews
 from homeserver.media.client_api import thumbnails as media_thumbnails
 from homeserver.media.client_api import uploads as media_uploads
 from homeserver.media.media import Media
@@ -158,6 +159,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     media_uploads,
     media_downloads,
     media_thumbnails,
+    media_previews,
     media_server_api,
     rooms_membership_server_api,
     rooms_invites_server_api,

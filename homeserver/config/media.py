@@ -86,6 +86,14 @@ class Media(Struct, frozen=True, kw_only=True):
         ),
     ] = 2
 
+    url_previews: Annotated[
+        bool,
+        Meta(
+            description="Whether clients may ask this server what is behind a link. It"
+            " then calls where users' links lead, though never into private networks."
+        ),
+    ] = False
+
     @property
     def upload_bytes(self) -> int:
         """`max_upload_size` in bytes."""

@@ -48,6 +48,10 @@ async def get_capabilities(ctx: Context, request: ClientRequest) -> Answer:
             "m.get_login_token": {"enabled": True},
             "m.profile_fields": {"enabled": True},
             "uk.tcpip.msc4133.profile_fields": {"enabled": True},
+            # MSC4452, under the name that clients ask for.
+            "io.element.msc4452.preview_url": {
+                "enabled": ctx.config.media.url_previews
+            },
             "m.forget_forced_upon_leave": {"enabled": ctx.config.rooms.forget_on_leave},
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": ctx.config.limits.max_delay_s * 1000,

@@ -12,6 +12,7 @@ uploads: Final = Limit("uploads", per_second=10, burst=100)
 creations: Final = Limit("media_creations", per_second=5, burst=50)
 downloads: Final = Limit("downloads", per_second=100, burst=1000)
 thumbnails: Final = Limit("thumbnails", per_second=100, burst=1000)
+previews: Final = Limit("previews", per_second=1, burst=30)
 # What has to be fetched from elsewhere for somebody.
 fetches: Final = Limit("media_fetches", per_second=10, burst=200)
 

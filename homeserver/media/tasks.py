@@ -11,6 +11,7 @@ from homeserver.db import leases
 from homeserver.http.files import in_thread
 from homeserver.media import leftovers
 from homeserver.media.media import Media
+from homeserver.media.previews import store as previews_store
 
 TIDY_EVERY_S: Final = 60.0
 SWEEP_EVERY_S: Final = 600.0
@@ -50,6 +51,7 @@ async def sweep(ctx: Context) -> None:
     days = ctx.config.media.remote_keep_days
     async with ctx.db.transaction() as tx:
         await leftovers.forget_expired(tx)
+        await previews_store.forget_old(tx)
         if days:
             await leftovers.forget_unused_copies(tx, days)
     await delete_unneeded(ctx, media)

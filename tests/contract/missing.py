@@ -33,10 +33,6 @@ MISSING = {
         f"POST {_CLIENT}/register/email/requestToken",
         f"POST {_CLIENT}/register/msisdn/requestToken",
     ),
-    8: (
-        "GET /_matrix/client/v1/media/preview_url",
-        "GET /_matrix/media/v3/preview_url",
-    ),
     9: (
         "POST /_matrix/client/v1/appservice/{appserviceId}/ping",
         f"PUT {_CLIENT}/directory/list/appservice/{{networkId}}/{{roomId}}",
