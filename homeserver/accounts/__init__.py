@@ -1,8 +1,9 @@
 """Accounts: who may log in, with what, and what they keep here for themselves.
 
 Tables: users, devices, access_tokens, refresh_tokens, registration_tokens,
-uia_sessions, account_data, filters, profiles.
-Positions: account data (ACCOUNT_DATA); devices and tokens that go away (TOKENS).
+uia_sessions, openid_tokens, account_data, filters, profiles, farewells.
+Positions: account data (ACCOUNT_DATA); devices and tokens that go away, and accounts
+that are locked or suspended (TOKENS); accounts that end (DEACTIVATED).
 
 - `passwords` hashes and checks passwords, in threads; `tokens` makes the secrets that
   clients hold, of which only hashes are stored.

@@ -211,9 +211,13 @@ class Attendance:
         ]
         for key in gone:
             del self._devices[key]
-        if self._devices:
-            async with self._ctx.db.transaction() as tx:
-                await store.still_there(tx, list(self._devices))
+        if not self._devices:
+            return
+        async with self._ctx.db.transaction() as tx:
+            unknown = await store.still_there(tx, list(self._devices))
+        for key, device in self._devices.items():
+            if key in unknown and device.rank >= 0:  # the database has forgotten it
+                self._say(key, Note(*key, device.rank))
 
 
 _attendances: "WeakKeyDictionary[Live, Attendance]" = WeakKeyDictionary()

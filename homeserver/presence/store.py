@@ -228,17 +228,21 @@ def _text(status: str | None) -> str | None:
 # ── Without positions ────────────────────────────────────────────────────────────────
 
 
-async def still_there(tx: Tx, devices: Sequence[tuple[str, str]]) -> None:
-    """Say that those devices are still there."""
-    await tx.execute(
+async def still_there(
+    tx: Tx, devices: Sequence[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Say that those devices are still there; those of which nothing was known."""
+    rows = await tx.fetch(
         """
         UPDATE presence_devices d SET seen_at = now()
           FROM unnest($1::text[], $2::text[]) AS u (user_id, device_id)
          WHERE d.user_id = u.user_id AND d.device_id = u.device_id
+        RETURNING d.user_id, d.device_id
         """,
         [user_id for user_id, _ in devices],
         [device_id for _, device_id in devices],
     )
+    return set(devices) - {(user_id, device_id) for user_id, device_id in rows}
 
 
 async def touch(tx: Tx, user_ids: Sequence[str]) -> list[UserId]:
@@ -297,7 +301,7 @@ async def overdue(tx: Tx, limit: int) -> list[UserId]:
     """Users of ours who are no longer what is noted, or are to be told of again."""
     rows = await tx.fetch(
         """
-        SELECT p.user_id FROM presence p
+        (SELECT p.user_id FROM presence p
          WHERE p.local AND p.rank > 0
            AND (p.told_at < now() - $1 * interval '1 s'
                 OR p.currently_active AND p.last_active < now() - $4 * interval '1 s'
@@ -305,7 +309,12 @@ async def overdue(tx: Tx, limit: int) -> list[UserId]:
                 OR NOT EXISTS (SELECT FROM presence_devices d
                                 WHERE d.user_id = p.user_id AND d.rank > 0
                                   AND d.seen_at > now() - $2 * interval '1 s'))
-         ORDER BY p.told_at LIMIT $5
+         ORDER BY p.told_at LIMIT $5)
+         UNION
+        (SELECT p.user_id FROM presence p JOIN presence_devices d USING (user_id)
+          WHERE p.local AND p.rank = 0 AND d.rank > 0
+            AND d.seen_at > now() - $2 * interval '1 s'
+          LIMIT $5)
         """,
         REPEAT_SECONDS,
         GONE_SECONDS,

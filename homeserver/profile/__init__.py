@@ -1,8 +1,8 @@
 """Profiles: what users say of themselves to everybody.
 
-Table: profiles, one row a field, of accounts. Member events carry two of the fields,
-display name and avatar; `rooms.membership.update_profile` tells the user's rooms when
-they change.
+Tables: profiles, one row a field, of accounts, and profile_tellings. Positions: PROFILE,
+one for each change. Member events carry two of the fields, display name and avatar;
+`telling` tells the user's rooms in the background when they change.
 
 `fields` says what a field may be, `find` looks profiles up here and elsewhere.
 """

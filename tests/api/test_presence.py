@@ -179,6 +179,39 @@ async def test_long_polls_keep_a_device_there(hearth, alice, bob):
     await asyncio.gather(waiting, return_exceptions=True)
 
 
+async def test_what_a_crash_of_the_database_forgets_is_said_again(hearth, alice, bob):
+    await hall(alice, bob)
+    await bob.syncs(set_presence="online")
+    waiting = asyncio.create_task(bob.syncs(wait=20, set_presence="online"))
+    await until(alice, bob, "online")
+    async with hearth.ctx.db.transaction() as tx:
+        await tx.execute("TRUNCATE presence, presence_devices")
+    assert (await alice.get(where(bob.user_id)))["presence"] == "offline"
+    await attendance(hearth.ctx.live).say_still_there()
+
+    async def is_there() -> bool:
+        reply = await alice.get(where(bob.user_id))
+        return reply["presence"] != "offline"
+
+    await eventually(is_there, "bob is there again")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_was_taken_for_gone_comes_back(hearth, alice, bob):
+    await hall(alice, bob)
+    await bob.syncs(set_presence="online")
+    waiting = asyncio.create_task(bob.syncs(wait=20, set_presence="online"))
+    await until(alice, bob, "online")
+    await passes(hearth, 100)
+    assert (await alice.get(where(bob.user_id)))["presence"] == "offline"
+    await attendance(hearth.ctx.live).say_still_there()
+    await upkeep.pass_time(hearth.ctx)
+    await until(alice, bob, "online")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_who_comes_into_a_room_sees_who_is_there(alice, bob):
     room = await alice.creates_room(**PUBLIC)
     await is_now(alice, "online")

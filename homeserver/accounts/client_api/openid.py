@@ -12,19 +12,21 @@ from homeserver.accounts import tokens
 from homeserver.accounts.store import openid_tokens
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody
-from homeserver.http.limits import lookups, writes
+from homeserver.http.limits import Limit, lookups
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
 
 LIFETIME: Final = timedelta(hours=1)
+# Each is kept for as long.
+tokens_made: Final = Limit("openid_tokens", per_second=0.2, burst=50)
 
 
 @route(
     "POST",
     "/_matrix/client/v3/user/{userId}/openid/request_token",
     auth=by_access_token,
-    limit=writes,
+    limit=tokens_made,
 )
 async def request_open_id_token(ctx: Context, request: ClientRequest) -> Answer:
     """A token that tells another service who the user is. Raises: M_FORBIDDEN.
