@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # Modules that are not built answer M_UNRECOGNIZED.
-# v1.11 is not said before there is authenticated media, which it makes clients use.
+# v1.18 is not said before rooms' policy servers are asked for their signatures.
 VERSIONS: Final = (
     "r0.6.1",
     "v1.1",
@@ -22,6 +22,13 @@ VERSIONS: Final = (
     "v1.8",
     "v1.9",
     "v1.10",
+    "v1.11",
+    "v1.12",
+    "v1.13",
+    "v1.14",
+    "v1.15",
+    "v1.16",
+    "v1.17",
 )
 
 
