@@ -102,9 +102,11 @@ from homeserver.rooms import (
     stripped,
 )
 from homeserver.rooms.forgetting import Forgetter
+from homeserver.rooms.identity import KeyChecks
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
+from homeserver.rooms.server_api import third_party as rooms_third_party_server_api
 from homeserver.search import client_api as search_client_api
 from homeserver.search.indexer import SearchIndexer
 from homeserver.server_keys import server_api as server_keys_server_api
@@ -180,6 +182,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     spaces_server_api,
     mutual_api,
     old_api,
+    rooms_third_party_server_api,
     search_client_api,
 )
 
@@ -251,6 +254,7 @@ class Server:
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
+        ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         authentication = Authentication(db, live, ctx.clock)
         authentication.start()
         stack.push_async_callback(authentication.stop)

@@ -25,16 +25,19 @@ def is_signed_for(signed: JsonObject, invite: Pdu) -> bool:
     Only the first ten of each are tried, in sorted order, so that all of our servers
     decide alike.
     """
+    return next(signing_keys(signed, invite.content), None) is not None
+
+
+def signing_keys(signed: JsonObject, content: JsonObject) -> Iterator[bytes]:
+    """The public keys of an invite's content that have signed, of those tried."""
     try:
         message = signatures.signable_bytes(signed)
     except Malformed:
-        return False
-    keys = list(islice(_public_keys(invite.content), MAX_PUBLIC_KEYS))
-    return any(
-        signatures.is_valid_signature(message, signature, key)
-        for signature in islice(_signatures(signed), MAX_SIGNATURES)
-        for key in keys
-    )
+        return
+    given = list(islice(_signatures(signed), MAX_SIGNATURES))
+    for key in islice(_public_keys(content), MAX_PUBLIC_KEYS):
+        if any(signatures.is_valid_signature(message, each, key) for each in given):
+            yield key
 
 
 def _public_keys(content: JsonObject) -> Iterator[bytes]:

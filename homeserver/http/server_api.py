@@ -5,9 +5,10 @@ from typing import Final
 
 from homeserver import errors
 from homeserver.context import Context
-from homeserver.http.auth import nobody
+from homeserver.http.auth import by_server, nobody
+from homeserver.http.limits import federation
 from homeserver.http.replies import Answer
-from homeserver.http.requests import Request
+from homeserver.http.requests import FederationRequest, Request
 from homeserver.http.routes import route
 from homeserver.http.well_known import delegated_server
 
@@ -40,3 +41,22 @@ async def get_well_known(ctx: Context, _request: Request) -> Answer:
 async def get_version(_ctx: Context, _request: Request) -> Answer:
     """What this server is. Spec: server-server-api#get_matrixfederationv1version."""
     return {"server": {"name": NAME, "version": our_version()}}
+
+
+@route(
+    "GET",
+    "/_matrix/federation/v1/query/{queryType}",
+    auth=by_server,
+    limit=federation,
+)
+async def query_info(_ctx: Context, request: FederationRequest) -> Answer:
+    """Refuse a query of a kind that there is no answer to.
+
+    Those of the specification, `directory` and `profile`, have endpoints of their own.
+
+    Spec: server-server-api#get_matrixfederationv1queryquerytype
+
+    Raises: M_UNRECOGNIZED.
+    """
+    kind = request.path(str, "queryType")
+    raise errors.unrecognized(f"This server answers no queries of type {kind[:50]!r}.")

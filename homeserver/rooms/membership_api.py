@@ -5,6 +5,10 @@ from typing import Any
 
 import msgspec
 
+from federation.bodies import (
+    ThirdPartyInviteExchange,
+    parse_third_party_invite_exchange,
+)
 from federation.canonical_json import JsonObject
 from federation.errors import Malformed
 from federation.ids import (
@@ -16,6 +20,7 @@ from federation.ids import (
     parse_room_id,
     parse_server_name,
     parse_user_id,
+    server_of,
 )
 from homeserver import errors
 from homeserver.context import Context
@@ -27,6 +32,7 @@ from homeserver.http.routes import route
 from homeserver.rooms import membership
 from homeserver.rooms.aliases import MAX_SERVERS, resolve_alias
 from homeserver.rooms.redact_on_ban import FLAG, UNSTABLE_FLAG
+from homeserver.rooms.third_party import redeem
 
 ROOM = "/_matrix/client/v3/rooms/{roomId}"
 
@@ -151,13 +157,41 @@ async def _join(
 ) -> Answer:
     body = request.body(Join, empty_ok=True)
     if body.third_party_signed is not None:
-        raise errors.server_not_trusted(
-            "This server asks no identity servers. Have your user ID invited instead."
-        )
+        exchange = _exchange(request.user_id, room_id, body.third_party_signed)
+        await redeem(ctx, exchange)
+        via = [*via, server_of(exchange.sender)]
     if request.is_guest:
         await membership.check_guest_may_join(ctx, room_id)
     await membership.join(ctx, request.user_id, room_id, via=via, reason=body.reason)
     return {"room_id": room_id}
+
+
+def _exchange(
+    user_id: UserId, room_id: RoomId, signed: dict[str, Any]
+) -> ThirdPartyInviteExchange:
+    """What proves that the user's address was invited. Raises: M_BAD_JSON.
+
+    Spec: client-server-api#post_matrixclientv3roomsroomidjoin
+    """
+    try:
+        return parse_third_party_invite_exchange(
+            {
+                "type": "m.room.member",
+                "room_id": room_id,
+                "sender": signed.get("sender"),
+                "state_key": user_id,
+                "content": {
+                    "membership": "invite",
+                    "third_party_invite": {
+                        # Their server takes the name from the invite in the room.
+                        "display_name": user_id,
+                        "signed": {k: v for k, v in signed.items() if k != "sender"},
+                    },
+                },
+            }
+        )
+    except Malformed as error:
+        raise errors.bad_json(f"third_party_signed: {error}.") from None
 
 
 @route(

@@ -10,9 +10,6 @@ MISSING = {
     3: (
         "GET /.well-known/matrix/policy_server",
         "POST /_matrix/policy/v1/sign",
-        "PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}",
-        "PUT /_matrix/federation/v1/3pid/onbind",
-        "GET /_matrix/federation/v1/query/{queryType}",
     ),
     4: (
     ),
