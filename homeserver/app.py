@@ -90,6 +90,7 @@ from homeserver.push.keeper import Keeper
 from homeserver.push.sender import PushSender
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.relations import client_api as relations_client_api
+from homeserver.relations import subscriptions_api
 from homeserver.reports import client_api as reports_client_api
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import (
@@ -148,6 +149,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_client_api,
     history_api,
     relations_client_api,
+    subscriptions_api,
     reports_client_api,
     receipts_client_api,
     typing_client_api,

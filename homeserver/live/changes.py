@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Any, Generic, TypeVar
 
 from homeserver.db.pool import Tx
@@ -10,6 +10,7 @@ from homeserver.db.pool import Tx
 Item = TypeVar("Item")
 
 
+@unique
 class Kind(IntEnum):
     """The kinds in `changes.kind`; numbers are stored, never reuse one."""
 
@@ -30,6 +31,7 @@ class Kind(IntEnum):
     TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys
     PUSHERS = 30  # user_id
+    THREADS = 32  # user_id, room_nid: a thread that the user follows, or no longer
     STICKY = 31  # room_nid, ref: event_nid of a sticky event that was admitted late
     # user_id (anybody's); `Reach` has the rooms where it is seen.
     PRESENCE = 45

@@ -34,6 +34,7 @@ _OF_USER: Final = frozenset(
         Kind.DEVICE_KEYS,
         Kind.DEVICE_LIST,
         Kind.TOKENS,
+        Kind.THREADS,
     )
 )
 _OF_PEOPLE: Final = frozenset((Kind.PRESENCE, Kind.PROFILE))
@@ -153,7 +154,7 @@ class View:
                 self._events.forget(change.ref)
             case Kind.MEMBERSHIP:
                 self._set_membership(position, change)
-            case Kind.FORGOTTEN | Kind.ACCOUNT_DATA | Kind.DEVICE_KEYS:
+            case Kind.FORGOTTEN | Kind.ACCOUNT_DATA | Kind.DEVICE_KEYS | Kind.THREADS:
                 self._move_user(position, change)
             case Kind.DEVICE_LIST | Kind.TOKENS:
                 self._move_device_list(position, change)

@@ -35,7 +35,6 @@ from homeserver.rooms.missing import (
     fetch_state,
 )
 from homeserver.rooms.outliers import LOCK, store_nothing, store_outliers
-from homeserver.rooms.related import is_child
 from homeserver.server_keys.verify import Verified
 from homeserver.state.states import NodeRow, insert_nodes
 
@@ -424,9 +423,7 @@ async def _tell(
 ) -> None:
     """Have every process read anew what it may hold as it was."""
     outliers = [e.nid for i, e in history.events.items() if i not in history.new]
-    # Of these the others would not hear, but that there are new children matters.
-    children = [e.nid for e in history.events.values() if is_child(e)][:1]
-    for nid in outliers or children:
+    for nid in outliers:
         change = Change(Kind.BACKFILLED, room_nid=room.nid, ref=nid)
         await ctx.live.commit(store_nothing, nid, change)
     if history.new:

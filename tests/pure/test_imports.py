@@ -41,10 +41,10 @@ LINES = """
     homeserver.appservices
     homeserver.accounts
     homeserver.rooms
-    homeserver.relations
     homeserver.devices
     homeserver.login homeserver.oauth homeserver.profile homeserver.receipts
     homeserver.typing homeserver.presence
+    homeserver.relations
     homeserver.push homeserver.people
     homeserver.upgrades
     homeserver.media homeserver.directory homeserver.search homeserver.spaces

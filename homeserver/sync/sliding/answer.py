@@ -8,7 +8,7 @@ from federation.ids import EventId, RoomId
 from homeserver.events.client_format import Viewer
 from homeserver.live.room import Room, User
 from homeserver.sync.request import Sources
-from homeserver.sync.sliding import devices, extensions, profiles
+from homeserver.sync.sliding import devices, extensions, profiles, threads
 from homeserver.sync.sliding.connection import PHASES, Draft, Phase
 from homeserver.sync.sliding.extensions import InView
 from homeserver.sync.sliding.facts import Facts
@@ -238,6 +238,8 @@ async def _extensions(
         found[extensions.TYPING] = await extensions.read_typing(scene, asked, view)
     if (asked := wanted.get(extensions.PROFILES)) is not None:
         found[extensions.PROFILES] = await profiles.read_profiles(scene, asked, view)
+    if (asked := wanted.get(extensions.THREADS)) is not None:
+        found[extensions.THREADS] = await threads.read_threads(scene, asked, view)
     if extensions.STICKY in wanted:
         found[extensions.STICKY] = await extensions.read_sticky_events(scene, view)
     told.update({name: Told(json) for name, json in found.items() if json is not None})

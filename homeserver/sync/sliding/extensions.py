@@ -28,6 +28,7 @@ from homeserver.typing.store import typing_in
 ACCOUNT_DATA: Final = "account_data"
 RECEIPTS: Final = "receipts"
 TYPING: Final = "typing"
+THREADS: Final = "io.element.msc4308.thread_subscriptions"
 PROFILES: Final = "org.matrix.msc4262.profiles"
 STICKY: Final = "org.matrix.msc4354.sticky_events"
 
@@ -241,6 +242,7 @@ def leave_behind(
         (ACCOUNT_DATA, standing.moved_own),
         (E2EE, standing.moved),
         (STICKY, standing.moved),
+        (THREADS, standing.moved_own),
         (PROFILES, standing.moved_people),
     ):
         had = stream in extensions or draft.own.get(stream, NEVER) != LIVE
