@@ -3,8 +3,9 @@
 import hashlib
 
 from federation.ids import ServerName, UserId
-from homeserver.media import moderation, tasks
+from homeserver.media import moderation, references, tasks
 from homeserver.media.store import Mxc
+from tests.support.api import path
 from tests.support.app import Running
 from tests.support.client import Client
 from tests.support.media import (
@@ -89,3 +90,43 @@ async def test_what_is_not_here_yet_never_comes(alice: Client, hearth: Running):
     async with hearth.ctx.db.transaction() as tx:
         await moderation.release(tx, mxc(where))
     assert (await downloads(alice, where)).status == 502
+
+
+async def test_all_files_of_a_room(alice: Client, hearth: Running):
+    room = await alice.creates_room()
+    picture_of_room, sent, redacted, other = [
+        await uploads(alice, noise(10)) for _ in range(4)
+    ]
+    await alice.put(
+        path("rooms", room, "state", "m.room.avatar", ""),
+        {"url": f"mxc://{picture_of_room}"},
+    )
+    ids = []
+    for where in (sent, redacted):
+        reply = await alice.put(
+            path("rooms", room, "send", "m.room.message", where[-8:]),
+            {
+                "msgtype": "m.image",
+                "body": "a",
+                "url": f"mxc://{where}",
+                "info": {"thumbnail_url": "mxc://elsewhere.test/thumb"},
+            },
+        )
+        ids.append(reply["event_id"])
+    bad = {"url": "mxc://!/..", "info": 1, "file": {"url": [1]}, "images": {"a": 1}}
+    await alice.put(path("rooms", room, "send", "m.x", "bad"), bad)
+    async with hearth.ctx.db.read() as tx:
+        assert await references.users_of(tx, mxc(sent)) == ids[:1]
+    await alice.put(path("rooms", room, "redact", ids[1], "r"), {})
+    found = await hearth.ctx.live.room(room)
+    async with hearth.ctx.db.transaction() as tx:
+        assert await references.users_of(tx, mxc(redacted)) == []
+        assert await references.quarantine_of_room(tx, found.nid, ADMIN) == 3
+    for where, status in (
+        (picture_of_room, 404),
+        (sent, 404),
+        (redacted, 200),
+        (other, 200),
+        ("elsewhere.test/thumb", 404),
+    ):
+        assert (await downloads(alice, where)).status == status
