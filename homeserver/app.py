@@ -59,11 +59,11 @@ from homeserver.http.limits import Limits
 from homeserver.http.routes import collect
 from homeserver.http.server import Address, Listeners
 from homeserver.live.live import Live
+from homeserver.live.retention import Lifetimes, Retention
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
 from homeserver.login.guests import GuestWatch
-from homeserver.media import references as media_references
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
 from homeserver.media.client_api import downloads as media_downloads
@@ -93,6 +93,8 @@ from homeserver.receipts import client_api as receipts_client_api
 from homeserver.relations import client_api as relations_client_api
 from homeserver.relations import subscriptions_api
 from homeserver.reports import client_api as reports_client_api
+from homeserver.retention import client_api as retention_client_api
+from homeserver.retention import tasks as retention_tasks
 from homeserver.rooms import client_api as rooms_client_api
 from homeserver.rooms import (
     create_api,
@@ -186,6 +188,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     mutual_api,
     old_api,
     rooms_third_party_server_api,
+    retention_client_api,
     search_client_api,
 )
 
@@ -196,8 +199,6 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     following.FORGET_UNSHARED,
     following.INTRODUCE,
     push_keeping.FORGET_REDACTED,
-    media_references.NOTE_FILES,
-    media_references.DROP_FILES,
     sticky.STICKY_EVENTS,
 )
 
@@ -256,6 +257,7 @@ class Server:
             account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
             put_off=put_off,
         )
+        live.retention = _retention(ctx)
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
@@ -317,6 +319,19 @@ class Server:
         )
 
 
+def _retention(ctx: Context) -> Retention | None:
+    """How long messages are kept, as far as the configuration has something deleted."""
+    wanted = ctx.config.retention
+    if not wanted.enabled:
+        return None
+    default, least, most = (
+        hours * 3_600_000 or None
+        for hours in (wanted.default_hours, wanted.least_hours, wanted.most_hours)
+    )
+    lives = Lifetimes(default, least, most)
+    return Retention(ctx.live.view, ctx.live.events, ctx.clock.ms, lives)
+
+
 def _upkeep(ctx: Context) -> Iterator[Periodic]:
     """What every process does now and then."""
     yield Periodic(
@@ -333,6 +348,9 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         "forget-delayed", delayed_tasks.EVERY_S, lambda: delayed_tasks.forget_old(ctx)
     )
     yield Periodic("redact-children", redactions.EVERY_S, lambda: redactions.go_on(ctx))
+    yield Periodic(
+        "retention", retention_tasks.EVERY_S, lambda: retention_tasks.purge(ctx)
+    )
     yield Periodic("sticky-events", sticky.EVERY_S, lambda: sticky.forget_expired(ctx))
     yield Periodic(
         "forget-devices", devices_tasks.EVERY_S, lambda: devices_tasks.forget_old(ctx)

@@ -95,7 +95,8 @@ CREATE TABLE events (
     txn_device text COLLATE "C",               -- the device that sent it, and
     txn_id text COLLATE "C",                   -- under which transaction ID
     relates_to text COLLATE "C",               -- the event_id of its parent, and
-    rel_type text COLLATE "C"                  -- what it is to that
+    rel_type text COLLATE "C",                 -- what it is to that
+    pruned boolean NOT NULL DEFAULT false      -- its time is over, its content gone
 );
 CREATE UNIQUE INDEX events_position ON events (room_nid, position)
     WHERE position IS NOT NULL;

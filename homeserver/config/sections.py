@@ -103,6 +103,54 @@ class Rooms(Struct, frozen=True, kw_only=True):
     ] = False
 
 
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long messages are kept. What is over is deleted for good."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether rooms that ask for it in m.room.retention lose their"
+            " old messages, and those that the keys below concern."
+        ),
+    ] = False
+    default_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=876_000,
+            description="After how many hours messages are deleted in rooms that say"
+            " nothing. 0: never.",
+        ),
+    ] = 0
+    least_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=876_000,
+            description="Messages are kept at least so long, whatever a room asks for."
+            " 0: no limit.",
+        ),
+    ] = 0
+    most_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=876_000,
+            description="Messages are kept at most so long in rooms that ask for"
+            " something. 0: no limit.",
+        ),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        """Check what concerns several keys."""
+        most = self.most_hours or self.least_hours
+        default = self.default_hours or self.least_hours
+        if not self.least_hours <= most or not self.least_hours <= default:
+            raise ValueError("`least_hours` is more than another of the keys allows")
+        if self.most_hours and self.default_hours > self.most_hours:
+            raise ValueError("`default_hours` is more than `most_hours`")
+
+
 class Federation(Struct, frozen=True, kw_only=True):
     """How this server talks with others."""
 
@@ -377,6 +425,7 @@ class Config(Struct, frozen=True, kw_only=True):
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
     rooms: Rooms = Rooms()
+    retention: Retention = Retention()
     federation: Federation = Federation()
     calls: Calls = Calls()
     presence: Presence = Presence()

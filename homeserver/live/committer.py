@@ -187,7 +187,7 @@ class Committer:
         ):
             offset += 1
             changes.append((offset, change))
-        base, rooms = await write_batch(tx, steps, changes, offset)
+        base, rooms = await write_batch(tx, steps, changes, offset, len(batch.writes))
         done: list[tuple[int, Step]] = []
         first = base + 1
         for step in steps:

@@ -23,6 +23,7 @@ from homeserver.live.erased import Erased
 from homeserver.live.follower import Follower
 from homeserver.live.ignored import Ignored
 from homeserver.live.invite_rules import InviteRules
+from homeserver.live.retention import Retention
 from homeserver.live.room import Member, Pulse, Room, User
 from homeserver.live.steps import EDGES, REDACTIONS, Consequence
 from homeserver.live.view import Listener, RoomListener, View
@@ -56,6 +57,7 @@ class Live:
         self.follower = Follower(db, self.view, self.states)
         self.ignored = Ignored(db, self.view)
         self.invite_rules = InviteRules(db, self.view)
+        self.retention: Retention | None = None  # None: messages stay for ever
         self.erased = Erased(db, self.view)
         self.committer = Committer(
             db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)

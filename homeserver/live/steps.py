@@ -150,8 +150,9 @@ WITH seq AS (
     INSERT INTO changes (position, kind, room_nid, user_id, ref)
     SELECT seq.base + u.at, u.kind, u.room_nid, u.user_id, u.ref
       FROM seq, unnest($29::bigint[], $30::smallint[], $31::bigint[], $32::text[],
-                       $33::bigint[]) AS u (at, kind, room_nid, user_id, ref)
-     WHERE u.kind NOT IN (1, 7) OR u.room_nid IN (SELECT room_nid FROM room)
+                       $33::bigint[], $37::boolean[])
+                    AS u (at, kind, room_nid, user_id, ref, is_step)
+     WHERE NOT u.is_step OR u.room_nid IN (SELECT room_nid FROM room)
 )
 SELECT seq.base, (SELECT array_agg(room_nid) FROM room) AS rooms FROM seq
 """
@@ -204,11 +205,16 @@ def split_chains(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
 
 
 async def write_batch(
-    tx: Tx, steps: Sequence[Step], changes: Sequence[tuple[int, Change]], count: int
+    tx: Tx,
+    steps: Sequence[Step],
+    changes: Sequence[tuple[int, Change]],
+    count: int,
+    writes: int,
 ) -> tuple[int, frozenset[int]]:
     """Write steps and changes at offsets 1 to `count` from the base that comes back.
 
-    `changes` are those beside events, with their offsets, which follow the steps'.
+    `changes` are those beside events, with their offsets, which follow the steps'. The
+    last `writes` of them belong to no step.
     Also gives the rooms that were written; the others' guards had moved.
     """
     events: list[StoredEvent] = []
@@ -225,6 +231,7 @@ async def write_batch(
     heads = [
         (nid, expected, step.head, at) for nid, (expected, step, at) in rooms.items()
     ]
+    count_all = len(events) + len(changes)
     row = await tx.fetchrow(
         _WRITE,
         count,
@@ -248,6 +255,7 @@ async def write_batch(
         [e.nid for e in events] + [change.ref for _, change in changes],
         [step.is_alone for _, step, _ in rooms.values()],
         *store.relation_columns(events),
+        [at < count_all - writes for at in range(count_all)],
     )
     assert row is not None  # noqa: S101 - the sequencer has its one row
     return row["base"], frozenset(row["rooms"] or ())

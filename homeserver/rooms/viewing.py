@@ -49,14 +49,20 @@ async def visible(
 
     Events without a known state (outliers) are not shown, and of users whom the reader
     ignores only what is state, unless they are wanted. What somebody said who wants it
-    to be erased is shown in full only to those who were there.
+    to be erased is shown in full only to those who were there. Messages whose time is
+    over are not shown (MSC1763).
     """
     ignored = frozenset() if with_ignored else await live.ignored.by(reader.user_id)
     erased = await live.erased.users()
+    horizon = None
+    if live.retention is not None and events:
+        horizon = await live.retention.horizon(events[0].room_nid)
     at = await _circumstances(live, reader, events, await last_joined(live, reader))
     sights = []
     for event in events:
         if event.pdu.sender in ignored and event.pdu.key is None:
+            continue
+        if horizon is not None and horizon.hides(event):
             continue
         before = at.get(event.nid)
         if before is None or not may_see(event.pdu, reader.user_id, before):

@@ -46,7 +46,7 @@ LINES = """
     homeserver.typing homeserver.presence
     homeserver.relations
     homeserver.push homeserver.people
-    homeserver.upgrades
+    homeserver.upgrades homeserver.retention
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
     homeserver.reports homeserver.calls homeserver.delayed
     homeserver.sync
