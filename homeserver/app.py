@@ -64,6 +64,7 @@ from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
 from homeserver.login.guests import GuestWatch
+from homeserver.media import references as media_references
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
 from homeserver.media.client_api import downloads as media_downloads
@@ -199,6 +200,8 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     following.FORGET_UNSHARED,
     following.INTRODUCE,
     push_keeping.FORGET_REDACTED,
+    media_references.NOTE_FILES,
+    media_references.DROP_FILES,
     sticky.STICKY_EVENTS,
 )
 
