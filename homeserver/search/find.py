@@ -11,6 +11,7 @@ from homeserver.events.client_format import Sight
 from homeserver.events.filters import RoomEventFilter
 from homeserver.events.stored import StoredEvent
 from homeserver.rooms.access import Access, access
+from homeserver.rooms.kept import kept_sights
 from homeserver.rooms.viewing import visible
 from homeserver.search import store
 from homeserver.search.indexer import text_of
@@ -162,10 +163,11 @@ class Search:
             there = [events[m.event_nid] for m in of_room if m.event_nid in events]
             kept = [e for e in there if e.redaction is None and _is_before_end(e, may)]
             sights = await visible(self._ctx.live, may.reader, kept)
+            sights = await kept_sights(self._ctx.db, self._filter, sights)
             by_nid = {sight.event.nid: sight for sight in sights}
             for match in of_room:
                 sight = by_nid.get(match.event_nid)
-                if sight is None or not self._filter.keeps_event(sight.event.shown):
+                if sight is None:
                     continue
                 result = Result(match, sight, may)
                 if self._query.is_in(result.text):

@@ -96,3 +96,20 @@ async def test_malformed_ones_are_refused(alice, wanted):
     with pytest.raises(RefusedError) as error:
         await page(alice, room, **wanted)
     assert (error.value.status, error.value.errcode) == (400, "M_INVALID_PARAM")
+
+
+async def test_they_count_in_search(alice):
+    room = await alice.creates_room()
+    root = await alice.sends(room, "relationword one")
+    reply = await relates(alice, room, "m.thread", root, "relationword two")
+
+    async def found(**wanted: object) -> list[str]:
+        asked = {"search_term": "relationword", "filter": wanted}
+        body = {"search_categories": {"room_events": asked}}
+        answer = await alice.post(path("search"), body)
+        results = answer["search_categories"]["room_events"]["results"]
+        return [each["result"]["event_id"] for each in results]
+
+    assert sorted(await found()) == sorted([root, reply])
+    assert await found(related_by_rel_types=["m.thread"]) == [root]
+    assert await found(rel_types=["m.thread"]) == [reply]
