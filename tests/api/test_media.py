@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
+from homeserver.demo.certificates import CertificateAuthority
 from homeserver.media import tasks
 from homeserver.media.media import Media
+from tests.support.api import Api
 from tests.support.app import Running
 from tests.support.client import Client
 from tests.support.media import V1, V3, downloads, fetch, noise, path_of, uploads
@@ -440,3 +444,34 @@ async def test_the_sweep_takes_what_nothing_needs_and_no_more(
     assert (await downloads(alice, stays)).body == kept
     again = await uploads(alice, gone)
     assert (await downloads(alice, again)).body == gone
+
+
+async def test_over_tls_too(
+    another: Callable[..., Awaitable[Running]], person: Callable, tmp_path: Path
+):
+    authority = CertificateAuthority.create()
+    certificate, key = authority.issue(tmp_path, "localhost", "127.0.0.1")
+    server = await another(
+        listen=[
+            {"bind": "127.0.0.1", "port": 0},
+            {
+                "bind": "127.0.0.1",
+                "port": 0,
+                "tls_certificate": str(certificate),
+                "tls_key": str(key),
+            },
+        ]
+    )
+    alice = await person(server)
+    port = server.server.addresses[1].port
+    trusting = ssl.create_default_context(
+        cafile=str(authority.write_ca(tmp_path / "ca.pem"))
+    )
+    data = noise(5 * MIB)
+    connector = aiohttp.TCPConnector(ssl=trusting)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        over_tls = Api(lambda: session, f"https://localhost:{port}", alice.access_token)
+        where = await uploads(over_tls, data)
+        assert (await downloads(over_tls, where)).body == data
+        part = await downloads(over_tls, where, Range="bytes=3000000-")
+        assert (part.status, part.body) == (206, data[3_000_000:])
