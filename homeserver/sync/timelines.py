@@ -15,6 +15,7 @@ from homeserver.rooms.viewing import Reader, visible
 
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 500
+_CREATE: Final = ("m.room.create", "")
 _PAGE: Final = 100
 _MAX_PAGES: Final = 10
 
@@ -55,6 +56,8 @@ async def read_timeline(
         kept = await kept_events(db, wanted, events)
         shown = [*await visible(live, reader, kept), *shown]
     limited = len(shown) > limit or pages.has_more
+    if since is None and not limited:
+        limited = not await _reaches_the_start(live, room)
     shown = shown[len(shown) - limit :] if len(shown) > limit else shown
     end_root = await _root_at(db, live, room, newest, upto)
     first = shown[0].event if shown else None
@@ -63,6 +66,17 @@ async def read_timeline(
         start_root = first.state_before
     position = upto if first is None else (first.position or 1) - 1
     return Timeline(shown, limited, history.Point(position), start_root, end_root)
+
+
+async def _reaches_the_start(live: Live, room: Room) -> bool:
+    """Whether the events with positions are all that the room has.
+
+    A room that was joined at another server has older ones, here or there: clients page
+    back only where they are told that there is a gap.
+    """
+    nid = room.state.get(_CREATE)
+    create = None if nid is None else await live.events.by_nid(nid)
+    return create is not None and create.position is not None and create.position > 0
 
 
 class _Pages:

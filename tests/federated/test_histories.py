@@ -34,6 +34,23 @@ async def test_history_from_before_the_join_is_fetched_page_by_page(
     await agree(room, a, b)
 
 
+async def test_who_joins_elsewhere_is_told_that_there_is_more(
+    a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    room = await alice.creates_room(preset="public_chat")
+    await alice.sends(room, "before")
+    await bob.syncs()
+    await bob.joins(room, via=alice)
+    section = (await bob.syncs())["rooms"]["join"][room]
+    assert section["timeline"]["limited"]
+    assert "before" in said(await bob.history(room))
+    # Of a room whose first event is shown there is no more.
+    own = await bob.creates_room()
+    section = (await bob.syncs())["rooms"]["join"][own]
+    assert section["timeline"]["limited"] is False
+    assert section["timeline"]["events"][0]["type"] == "m.room.create"
+
+
 async def test_backfilled_history_is_in_no_sync(
     a: Site, b: Site, alice: Client, bob: Client
 ) -> None:
