@@ -57,7 +57,7 @@ class _Group:
     root: int
     joined_later: bool
     count: int
-    latest: Sequence[int]  # depth, position, number
+    latest: Sequence[int] | None  # of a thread: depth, position, number
     edits: Sequence[int] | None  # the newest first
     references: Sequence[str] | None  # the newest first
 
@@ -133,22 +133,39 @@ async def _read_groups(
         tx,
         _Group,
         """
+        WITH parent AS (
+            SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[],
+                                 $5::text[], $6::bigint[], $7::bigint[])
+                AS p (event_nid, event_id, room_nid, sender, type, since, until)
+        )
         SELECT p.event_nid AS parent, c.rel_type, c.sender,
                CASE WHEN c.position > p.since THEN -1
                     ELSE coalesce(c.state_before, -2) END AS root,
                c.position < p.until AS joined_later,
                count(*) AS count,
                max(ARRAY[c.depth, c.position, c.event_nid]) AS latest,
-               (array_agg(c.event_nid ORDER BY c.origin_server_ts DESC, c.event_id DESC)
-                   FILTER (WHERE c.rel_type = 'm.replace'))[1:$8] AS edits,
-               (array_agg(c.event_id ORDER BY c.depth DESC, c.position DESC)
-                   FILTER (WHERE c.rel_type = 'm.reference'))[1:$9] AS "references"
-          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[],
-                      $6::bigint[], $7::bigint[])
-                 AS p (event_nid, event_id, room_nid, sender, type, since, until)
+               NULL::bigint[] AS edits, NULL::text[] AS "references"
+          FROM parent p
           JOIN events c
             ON c.room_nid = p.room_nid AND c.relates_to = p.event_id
-           AND c.rel_type IN ('m.replace', 'm.thread', 'm.reference')
+           AND c.rel_type = 'm.thread'
+           AND c.position IS NOT NULL AND c.redacted_by IS NULL
+         GROUP BY 1, 2, 3, 4, 5
+         UNION ALL
+        SELECT p.event_nid, c.rel_type, c.sender,
+               CASE WHEN c.position > p.since THEN -1
+                    ELSE coalesce(c.state_before, -2) END,
+               c.position < p.until,
+               count(*),
+               NULL,
+               (array_agg(c.event_nid ORDER BY c.origin_server_ts DESC, c.event_id DESC)
+                   FILTER (WHERE c.rel_type = 'm.replace'))[1:$8],
+               (array_agg(c.event_id ORDER BY c.depth DESC, c.position DESC)
+                   FILTER (WHERE c.rel_type = 'm.reference'))[1:$9]
+          FROM parent p
+          JOIN events c
+            ON c.room_nid = p.room_nid AND c.relates_to = p.event_id
+           AND c.rel_type IN ('m.replace', 'm.reference')
            AND c.position IS NOT NULL AND c.redacted_by IS NULL
          WHERE c.rel_type <> 'm.replace'
             OR (c.sender = p.sender AND c.type = p.type AND c.key_nid IS NULL)
@@ -199,7 +216,7 @@ def _add(children: _Children, group: _Group, user_id: UserId) -> None:
         children.references += map(EventId, reversed(group.references or ()))
     elif group.rel_type == THREAD:
         children.count += group.count
-        children.latest = max(children.latest, group.latest, key=tuple)
+        children.latest = max(children.latest, group.latest or (), key=tuple)
         children.has_taken_part |= group.sender == user_id
 
 
