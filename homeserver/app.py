@@ -253,6 +253,7 @@ class Server:
             server_name=config.server_name,
             db=db,
             key=key,
+            old_keys=signing_key.read_old(config.signing_key_path, key, Clock().ms()),
             wire=wire,
             live=live,
             clock=Clock(),

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from federation.canonical_json import JsonObject
 from federation.ids import KeyId, ServerName, UserId
+from federation.server_keys import OldVerifyKey
 from federation.signatures import SigningKey
 from federation.wire.client import WireClient
 from homeserver import errors
@@ -74,6 +75,8 @@ class Context:
     live: Live
     clock: Clock
     known_keys: LruCache[tuple[ServerName, KeyId], KnownKey]
+    # Keys that this server signed with once.
+    old_keys: Mapping[KeyId, OldVerifyKey] = field(default_factory=dict)
     # When each server was last asked for its keys, by `clock.monotonic`.
     asked_for_keys: LruCache[ServerName, float] = field(
         default_factory=lambda: LruCache(_ASKED_SERVERS)

@@ -57,6 +57,8 @@ async def find_keys(ctx: Context, wanted: Wanted, *, insist: bool = False) -> Fo
 def _known(ctx: Context, server: ServerName, key_id: KeyId) -> KnownKey | None:
     if server == ctx.server_name and key_id == ctx.key.key_id:
         return KnownKey(ctx.key.public, 2**63 - 1)
+    if server == ctx.server_name and (old := ctx.old_keys.get(key_id)) is not None:
+        return KnownKey(old.public, old.expired_ts, is_retired=True)
     return ctx.known_keys.get((server, key_id))
 
 

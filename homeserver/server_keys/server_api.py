@@ -27,9 +27,9 @@ _AT_ONCE: Final = 10
 
 
 def our_document(ctx: Context) -> JsonObject:
-    """Our keys, signed. Valid for a day: who knew us yesterday asks again."""
+    """Our keys, and those we had, signed. Valid for a day: then others ask again."""
     return server_keys.build(
-        ctx.server_name, (ctx.key,), {}, ctx.clock.ms() + _VALID_MS
+        ctx.server_name, (ctx.key,), ctx.old_keys, ctx.clock.ms() + _VALID_MS
     )
 
 
