@@ -101,7 +101,6 @@ class Source:
             dropped=self.dropped,
         )
 
-
     def is_gone(self, event_id: EventId) -> bool:
         """Whether an event of another server can be counted as one that never was."""
         match self.dropped.get(event_id):
