@@ -70,6 +70,7 @@ async def note(tx: Tx, batch: Sequence[Positioned[Note]]) -> None:
              GROUP BY user_id
         ), found AS (
             SELECT w.user_id, w.position, coalesce(d.rank, 0) AS rank,
+                   p.user_id IS NULL AS is_new,
                    CASE WHEN w.is_active THEN now() ELSE p.last_active END
                      AS last_active,
                    CASE WHEN w.has_status THEN w.status ELSE p.status END AS status
@@ -84,6 +85,8 @@ async def note(tx: Tx, batch: Sequence[Positioned[Note]]) -> None:
                    rank >= 2 AND coalesce(
                        last_active > now() - $8 * interval '1 s', false) AS active
               FROM found
+             -- That somebody is not there who never was is no news.
+             WHERE NOT (is_new AND rank = 0 AND status IS NULL)
         )
         INSERT INTO presence AS old (user_id, rank, status, last_active,
                                      currently_active, position, local, told_at)

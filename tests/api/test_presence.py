@@ -306,3 +306,12 @@ async def test_where_presence_is_off_nobody_is_there(another, person):
     await bob.syncs()
     assert await alice.get(where(bob.user_id)) == {"presence": "offline"}
     assert "presence" not in await alice.get(path("sync"))
+
+
+async def test_who_was_never_there_and_is_not_is_no_news(hearth, alice, bob):
+    await hall(alice, bob)
+    since = (await alice.get(path("sync"), set_presence="offline"))["next_batch"]
+    await is_now(bob, "offline")
+    await bob.syncs()
+    reply = await alice.get(path("sync"), since=since, set_presence="offline")
+    assert bob.user_id not in seen(reply)

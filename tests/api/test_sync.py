@@ -23,6 +23,7 @@ def bodies(section):
 
 async def fresh(client, **query):
     """A sync that leaves the client's own place alone."""
+    query = {"set_presence": "offline", **query}
     return await client.call("GET", path("sync"), query=query)
 
 
