@@ -50,11 +50,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=_seeds, default="0-99", help="7, or 0-999")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--log", dest="more", action="append_const", const="--log",
+        "--log",
+        dest="more",
+        action="append_const",
+        const="--log",
         help="show the servers' log",
     )
     parser.add_argument(
-        "--story", dest="more", action="append_const", const="--story",
+        "--story",
+        dest="more",
+        action="append_const",
+        const="--story",
         help="tell what happened, also when all is well",
     )
     return asyncio.run(_run(parser.parse_args()))

@@ -33,6 +33,7 @@ from homeserver.bounded import LruCache
 from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.destinations import sender
 from homeserver.destinations.sender import Sender
 from homeserver.destinations.watch import EphemeralWatch
 from homeserver.http import replies
@@ -65,6 +66,7 @@ def prepare() -> None:
     transport.tls_context = no_tls
     web.tls_context = no_tls
     follower._POLL_SECONDS = 600.0  # one process a server: nobody to follow
+    sender._SWEEP_SECONDS = 10.0
     create_pool = asyncpg.create_pool
 
     async def ready_pool(*args: Any, **options: Any) -> Any:
@@ -115,9 +117,7 @@ class _Dispatcher(Dispatcher):
         body = b"".join([chunk async for chunk in stream.chunks])
         if stream.after is not None:
             stream.after()
-        reply = replies.Reply(
-            stream.status, body, stream.headers, stream.content_type
-        )
+        reply = replies.Reply(stream.status, body, stream.headers, stream.content_type)
         return replies.response(reply, common)
 
 
@@ -142,7 +142,7 @@ class Network:
         self.nodes: dict[str, Node] = {}
         self.cut: set[frozenset[str]] = set()
         self.black_holes: set[frozenset[str]] = set()
-        self.is_rough = True
+        self.is_rough = False
 
     def heal(self) -> None:
         """Everything passes again, only slowly."""
@@ -184,9 +184,7 @@ class Network:
 class Node:
     """One server, which can be stopped, crashed and started again."""
 
-    def __init__(
-        self, network: Network, name: str, dsn: str, directory: Path
-    ) -> None:
+    def __init__(self, network: Network, name: str, dsn: str, directory: Path) -> None:
         self.network = network
         self.name = ServerName(name)
         self.dsn = dsn
@@ -268,9 +266,9 @@ class Node:
         self.tasks.end()
 
     async def stop(self) -> None:
-        """Stop in order."""
+        """Stop in order, unless it crashes meanwhile."""
         self.is_up = False
-        await self.spawn(self._stop())
+        await asyncio.wait((self.spawn(self._stop()),))
         self.crash()
 
     async def _stop(self) -> None:

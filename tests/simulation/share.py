@@ -23,7 +23,9 @@ async def share_out(
         failure
         for failures in await asyncio.gather(
             *(
-                _work(dsn, template, seeds[job::jobs], [*(more or ()), f"--name=w{job}"])
+                _work(
+                    dsn, template, seeds[job::jobs], [*(more or ()), f"--name=w{job}"]
+                )
                 for job in range(jobs)
                 if seeds[job::jobs]
             )

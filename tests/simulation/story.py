@@ -11,7 +11,7 @@ from tests.simulation.nodes import Network, Node
 from tests.simulation.virtual import course
 
 VERSIONS: Final = ("1", "2", "3", "6", "8", "10", "11", "12")
-DEEDS: Final = 30
+DEEDS: Final = 16
 ROUNDS: Final = 10
 MEMBERSHIP: Final = {"kick": "kick", "ban": "ban", "unban": "unban", "invite": "invite"}
 
@@ -34,6 +34,7 @@ class Story:
         self.room = ""
         self.log: list[str] = []
         self.acknowledged: dict[str, str] = {}  # event ID → its sender
+        self.messages: list[str] = []
         self._numbers = iter(range(10**9))
 
     def note(self, text: str) -> None:
@@ -63,7 +64,10 @@ class Story:
     async def says(self, who: str, text: str) -> int:
         content = {"msgtype": "m.text", "body": text}
         path = f"send/m.room.message/{next(self._numbers)}"
-        return (await self._in_room(who, "PUT", path, content))[0]
+        status, reply = await self._in_room(who, "PUT", path, content)
+        if status == 200:
+            self.messages.append(reply["event_id"])
+        return status
 
     async def sets(self, who: str, kind: str, content: Any) -> None:
         await self._in_room(who, "PUT", f"state/{kind}/", content)
@@ -80,7 +84,11 @@ class Story:
             await self.sets(who, "m.room.power_levels", levels)
 
     async def begins(self) -> None:
-        """Make the room, with everybody in it."""
+        """Make the room, with everybody in it.
+
+        All is well so far: who joins while a server's keys are not to be had misses
+        that server's events in the state that it is given, and that is another story.
+        """
         for node in self.nodes:
             await node.start()
         first, *others = self.people
@@ -88,13 +96,11 @@ class Story:
         _, reply = await self._call(first, "POST", "createRoom", options)
         self.room = reply["room_id"]
         for who in others:
-            for _ in range(20):  # the wire is rough from the start
-                path = f"join/{quote(self.room, safe='')}"
-                via = self.people[first].name
-                status, _ = await self._call(who, "POST", path, {}, server_name=via)
-                if status == 200:
-                    break
-                await asyncio.sleep(5)
+            path = f"join/{quote(self.room, safe='')}"
+            via = self.people[first].name
+            await self._call(who, "POST", path, {}, server_name=via)
+            await asyncio.sleep(2)
+        self.network.is_rough = True
         if course.dice.random() < 0.7:
             await self._sets_power(first, 50, *others)
 
@@ -132,8 +138,11 @@ class Story:
                 node.questions_left = dice.randint(1, 60)
             case "stop" if node.is_up:
                 await node.stop()
+        await self._some_come_back()
+
+    async def _some_come_back(self) -> None:
         for each in self.nodes:
-            if not each.is_up and dice.random() < 0.5:
+            if not each.is_up and course.dice.random() < 0.5:
                 self.note(f"── start {each.name}")
                 await each.start()
 
@@ -144,9 +153,10 @@ class Story:
         if not await self._is_in_now(who):
             deeds = ["join"] * 5 + ["leave"]
         if who == people[0]:
-            # Only one moderates: where two ban each other on two sides, each side keeps
-            # to its own view for ever, by the rules of soft failure.
-            deeds += ["kick", "ban", "unban", "power", "invite", "rules"]
+            # Only one moderates, and nobody closes the door: where two ban each other
+            # on two sides, or who came in on one side may not come in on the other,
+            # each side keeps to its own view for ever, by the rules of soft failure.
+            deeds += ["kick", "ban", "unban", "power", "invite"]
         await self._does(dice.choice(deeds), who, other)
 
     async def _is_in_now(self, who: str) -> bool:
@@ -165,16 +175,15 @@ class Story:
                 await self.joins(who)
             case "leave" if who != next(iter(self.people)):
                 await self._in_room(who, "POST", "leave", {})
-            case "redact" if self.acknowledged:
-                target = quote(dice.choice(list(self.acknowledged)), safe="")
+            case "redact" if self.messages:
+                # Not a redaction: of those that are redacted versions 1 and 2 lose what
+                # they redact, and who gets them so late has to reject them.
+                target = quote(dice.choice(self.messages), safe="")
                 await self._in_room(who, "PUT", f"redact/{target}/{number}x", {})
             case "kick" | "ban" | "unban" | "invite" if other != who:
                 await self._in_room(who, "POST", deed, {"user_id": other})
             case "power" if other != who:
                 await self._sets_power(who, dice.choice([0, 50]), other)
-            case "rules":
-                rule = dice.choice(["public", "invite", "knock"])
-                await self.sets(who, "m.room.join_rules", {"join_rule": rule})
 
     # ── The end ──────────────────────────────────────────────────────────────────
 
@@ -234,7 +243,11 @@ class Story:
                 await self._room(inside[0])
             ).is_joined(who)
             if here != there:
-                return f"{who}: {here} at home, {there} at {inside[0].name}"
+                home = self.people[who]
+                entries = set((await self._state(home)).items()) ^ set(
+                    states[0].items()
+                )
+                return f"{who}: {here} at home, {there} at {inside[0].name}: {entries}"
         return ""
 
     async def _read_all_history(self) -> None:
