@@ -94,6 +94,16 @@ class Media(Struct, frozen=True, kw_only=True):
         ),
     ] = False
 
+    scan_command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="A program that looks at each new file, its name being the last"
+            ' argument, such as ["clamdscan", "--fdpass", "--no-summary"]. Exit status'
+            " 0: the file is kept; 1: it is refused; any other: it is not taken now."
+            " Empty: all files are kept."
+        ),
+    ] = ()
+
     @property
     def upload_bytes(self) -> int:
         """`max_upload_size` in bytes."""

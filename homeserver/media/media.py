@@ -12,6 +12,7 @@ from homeserver.media import store
 from homeserver.media.disk import Disk
 from homeserver.media.limits import Transfers
 from homeserver.media.remote import Fetches
+from homeserver.media.scan import Scanner
 from homeserver.media.store import Mxc
 from homeserver.media.workers import Workers
 
@@ -30,7 +31,10 @@ class Media:
     def __init__(self, ctx: Context) -> None:
         config = ctx.config.media
         self.disk = Disk(ctx.config.data_path / "media")
-        self.fetches = Fetches(ctx.db, ctx.wire, self.disk, config, ctx.clock.monotonic)
+        self.scanner = Scanner(config.scan_command)
+        self.fetches = Fetches(
+            ctx.db, ctx.wire, self.disk, self.scanner, config, ctx.clock.monotonic
+        )
         self.workers = Workers(config.thumbnail_workers, config.max_image_pixels)
         self.downloads = Transfers(_MOST_TRANSFERS, _MOST_TRANSFERS_EACH)
         self.uploads = Transfers(_MOST_UPLOADS, _MOST_UPLOADS_EACH)

@@ -26,6 +26,7 @@ from homeserver.http.files import in_thread
 from homeserver.media import headers, store
 from homeserver.media.disk import Disk, open_raw
 from homeserver.media.receiving import TooBig, drafting, receive
+from homeserver.media.scan import Scanner
 from homeserver.media.store import Content, Mxc
 
 # A file may take long, but not for ever.
@@ -87,12 +88,14 @@ class Fetches:
         db: Database,
         wire: WireClient,
         disk: Disk,
+        scanner: Scanner,
         config: MediaConfig,
         now: Callable[[], float],
     ) -> None:
         self._db = db
         self._wire = wire
         self._disk = disk
+        self._scanner = scanner
         self._config = config
         self._now = now
         self._fetches: dict[Mxc, Fetch] = {}
@@ -161,8 +164,10 @@ class Fetches:
                 raise TooBig
             fetch.content_type = headers.content_type(file.content_type)
             fetch.filename = _name_of(file)
-            fetch.path = draft.path
-            fetch.pulse()
+            if not self._scanner.is_on:
+                # Nobody gets any of it before it has been looked at.
+                fetch.path = draft.path
+                fetch.pulse()
 
             def on_written() -> None:
                 fetch.written = draft.size
@@ -172,12 +177,21 @@ class Fetches:
             content = Content(
                 draft.sha256, draft.size, fetch.content_type, fetch.filename
             )
+            await self._check(draft.path)
             async with self._db.transaction() as tx:
                 if not await store.add_file(tx, content.sha256, content.size):
                     raise errors.not_found("This file has been removed.")
                 await in_thread(self._disk.keep, draft)
                 await store.add(tx, fetch.mxc, None, content)
         return content
+
+    async def _check(self, path: Path) -> None:
+        try:
+            await self._scanner.check(path)
+        except MatrixError as error:
+            if error.errcode != "M_FORBIDDEN":
+                raise
+            raise errors.not_found("This file has been removed.") from None
 
     async def read(self, fetch: Fetch) -> AsyncIterator[bytes]:
         """The file while it arrives. Raises: MatrixError, when it breaks off."""

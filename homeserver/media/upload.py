@@ -71,6 +71,7 @@ async def take(
             content = Content(
                 draft.sha256, draft.size, upload.content_type, upload.filename
             )
+            await media.scanner.check(draft.path)
             async with ctx.db.transaction() as tx:
                 await check_quota(ctx, tx, upload.user_id, content.size)
                 if not await store.add_file(tx, content.sha256, content.size):

@@ -1,6 +1,7 @@
 """Files between servers: passed on as they arrive, stored once; and bad servers."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,3 +361,19 @@ async def test_who_is_down(world: World, a: Site, b: Site, alice: Client, bob: C
     assert (await downloads(bob, where)).refusal == (502, "M_UNKNOWN")
     ours = await downloads(bob, f"{b.name}/nothing")
     assert ours.refusal == (404, "M_NOT_FOUND")
+
+
+async def test_what_is_scanned_is_not_passed_on_before(
+    world: World, peer: Peer, tmp_path: Path
+) -> None:
+    program = tmp_path / "scanner"
+    program.write_text('#!/bin/sh\n! grep -q EVIL "$1"\n')
+    program.chmod(0o755)
+    site = await world.site(processes=1, media={"scan_command": [str(program)]})
+    person = await site.person("person")
+    for text, status in ((b"good", 200), (b"EVIL", 404)):
+        file = parts(b"\r\n{}", b"\r\n" + text)
+        with answering(peer, DOWNLOAD, lambda _, file=file: file):
+            got = await downloads(person, f"{peer.name}/{text.decode()}")
+        assert got.status == status
+    assert files_of(site) == [b"good"]
