@@ -62,7 +62,7 @@ async def search(ctx: Context, request: ClientRequest) -> Answer:
     found, count = Found((), None), 0
     finder = Search(ctx, request.user_id, asked, query, wanted)
     if not query.is_empty:
-        await wait_for_index(ctx.db, ctx.live.position, _INDEX_SECONDS)
+        await wait_for_index(ctx.db, _INDEX_SECONDS)
         await finder.begin()
         found = await finder.page(token, max(1, min(limit, MAX_LIMIT)))
         count = await finder.count()

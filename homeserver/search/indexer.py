@@ -1,6 +1,7 @@
 """Writes the index a moment after things happened: one process at a time."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 from types import TracebackType
@@ -53,6 +54,9 @@ class SearchIndexer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+            with contextlib.suppress(DatabaseError):
+                async with self._ctx.db.transaction() as tx:
+                    await leases.release(tx, (_LEASE,), self._me)
 
     def _on_events(self, _delta: RoomDelta, _room: Room | None) -> None:
         self._wake.set()
@@ -161,12 +165,15 @@ def _plain_topics(topic: JsonValue) -> list[JsonValue]:
     ]
 
 
-async def wait_for_index(db: Database, position: int, seconds: float) -> None:
-    """Give the index a short time to reach a position."""
+async def wait_for_index(db: Database, seconds: float) -> None:
+    """Give the index a short time to reach what has happened by now, anywhere."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    position: int | None = None
     while True:
         async with db.read() as tx:
+            if position is None:
+                position = await store.position_now(tx)
             cursor = await store.cursor(tx)
         if cursor is not None and (cursor.scan_nid or cursor.position >= position):
             return

@@ -60,6 +60,12 @@ async def cursor(tx: Tx) -> Cursor | None:
     )
 
 
+async def position_now(tx: Tx) -> int:
+    """The last position that was given out, by any process."""
+    position: int = await tx.fetchval("SELECT position FROM sequencer")
+    return position
+
+
 async def move_cursor(tx: Tx, cursor: Cursor) -> None:
     """Note how far the index goes now."""
     await tx.execute(
@@ -83,7 +89,7 @@ async def changes_after(
 ) -> tuple[list[Happened], int]:
     """The next changes that matter, and up to where that is all."""
     # Read first: what comes later has a higher position.
-    upto: int = await tx.fetchval("SELECT position FROM sequencer")
+    upto = await position_now(tx)
     found = await fetch_as(
         tx,
         Happened,
