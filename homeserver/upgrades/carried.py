@@ -28,8 +28,9 @@ CARRIED: Final = (
     "m.room.policy",
     "m.room.retention",
 )
-CHILD: Final = "m.space.child"
-_MAX_CHILDREN: Final = 2000  # of a space
+# These have many state keys.
+_NAMED: Final = frozenset({"m.space.child", "m.room.image_pack"})
+_MAX_NAMED: Final = 2000
 _LEVELS: Final = (
     *("users_default", "events_default", "state_default"),
     *("ban", "kick", "redact", "invite"),
@@ -38,10 +39,10 @@ _TABLES: Final = ("users", "events", "notifications")
 _ADMIN: Final = 100
 
 
-def children(state: Collection[StateKey]) -> list[StateKey]:
-    """The entries of a space's state that name its children."""
-    found = [key for key in state if key[0] == CHILD]
-    return sorted(found)[:_MAX_CHILDREN]
+def named(state: Collection[StateKey]) -> list[StateKey]:
+    """The children of a space, and the image packs of a room."""
+    found = [key for key in state if key[0] in _NAMED]
+    return sorted(found)[:_MAX_NAMED]
 
 
 def create_content(

@@ -83,7 +83,7 @@ async def _carried_state(ctx: Context, room: Room) -> dict[StateKey, Pdu]:
         room,
         *(CREATE, POWER_LEVELS, JOIN_RULES, _CANONICAL_ALIAS),
         *keys,
-        *carried.children(room.state),
+        *carried.named(room.state),
     )
 
 

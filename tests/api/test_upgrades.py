@@ -36,6 +36,11 @@ async def test_the_new_room_is_like_the_old_one(alice, bob, carol):
                 "state_key": "!c:x.test",
                 "content": {"via": ["x.test"]},
             },
+            {
+                "type": "m.room.image_pack",
+                "state_key": "cats",
+                "content": {"images": {}},
+            },
             {"type": "org.example.mine", "content": {"by": "alice"}},
         ],
     )
@@ -56,6 +61,7 @@ async def test_the_new_room_is_like_the_old_one(alice, bob, carol):
     levels = ("m.room.power_levels", "")
     assert after[levels] == before[levels]
     assert after["m.space.child", "!c:x.test"] == {"via": ["x.test"]}
+    assert after["m.room.image_pack", "cats"] == {"images": {}}
     ban = after["m.room.member", bob.user_id]
     assert (ban["membership"], ban["reason"]) == ("ban", "rude")
     assert ("m.room.member", carol.user_id) not in after
