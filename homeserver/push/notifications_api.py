@@ -110,6 +110,10 @@ class _Way:
         self, event: StoredEvent, room: Room, member: Member
     ) -> Outcome | None:
         nid, user_id = room.nid, self.user.user_id
+        retention = self.ctx.live.retention
+        horizon = None if retention is None else await retention.horizon(nid)
+        if horizon is not None and horizon.hides(event):
+            return None
         if nid not in self.since:
             self.since[nid] = await joined_since(self.ctx.live, member, user_id, 0)
             history = await self.counts.rules.of(user_id)

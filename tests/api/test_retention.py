@@ -80,6 +80,17 @@ async def test_another_process_forgets_the_text_too(
     assert texts((await elsewhere.messages(room))["chunk"]) == []
 
 
+async def test_what_is_over_is_no_notification_any_more(forgetful, person):
+    alice, bob = await person(forgetful), await person(forgetful)
+    room = await alice.creates_room(preset="public_chat")
+    await bob.joins(room)
+    await alice.sends(room, "over soon")
+    told = (await bob.get(path("notifications")))["notifications"]
+    assert texts([each["event"] for each in told]) == ["over soon"]
+    await alice.sets_state(room, KIND, {"max_lifetime": 0})
+    assert (await bob.get(path("notifications")))["notifications"] == []
+
+
 async def test_rooms_that_keep_their_messages_keep_them(forgetful, person):
     alice = await person(forgetful)
     room = await alice.creates_room()
