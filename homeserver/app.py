@@ -106,6 +106,7 @@ from homeserver.rooms import (
     sticky,
     stripped,
 )
+from homeserver.rooms.completing import Completer
 from homeserver.rooms.forgetting import Forgetter
 from homeserver.rooms.identity import KeyChecks
 from homeserver.rooms.server_api import history as rooms_history_server_api
@@ -288,6 +289,7 @@ class Server:
             await stack.enter_async_context(Attendance(ctx))
         await stack.enter_async_context(SearchIndexer(ctx))
         if config.federation.enabled:
+            await stack.enter_async_context(Completer(ctx))
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))
             if config.presence.enabled:

@@ -129,6 +129,15 @@ CREATE TABLE backward_edges (
     PRIMARY KEY (room_nid, event_id, child_nid)
 );
 
+-- Rooms that we joined without their members, which are fetched in the background.
+CREATE TABLE partial_rooms (
+    room_nid bigint PRIMARY KEY,
+    join_nid bigint NOT NULL,                  -- our join: the members before it lack
+    servers text[] COLLATE "C" NOT NULL,       -- that were in the room, the best first
+    tries integer NOT NULL DEFAULT 0,
+    due_at timestamptz NOT NULL DEFAULT now()  -- nobody tries before: lease and back-off
+);
+
 -- Redactions whose target had not arrived, or did not allow them.
 CREATE TABLE redactions (
     event_nid bigint PRIMARY KEY,

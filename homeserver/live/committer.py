@@ -179,7 +179,7 @@ class Committer:
 
     async def _write_in(self, tx: Tx, batch: _Batch) -> _Written:
         steps, conflicts = split_chains(batch.steps)
-        offset = sum(len(step.events) for step in steps)
+        offset = sum(step.width for step in steps)
         changes: list[tuple[int, Change]] = []
         for change in (
             *(change for step in steps for change in step.changes),
@@ -195,7 +195,7 @@ class Committer:
                 done.append((first, step))
             else:
                 conflicts.append(step)
-            first += len(step.events)
+            first += step.width
         stateful = [pair for pair in done if needs_state(pair[1])]
         if stateful:
             await write_state(tx, stateful, self._our_name)
@@ -234,7 +234,7 @@ class Committer:
             _fail(batch.members, error)
             return
         for step in batch.steps:
-            position = stored.get(step.events[0].nid)
+            position = stored.get(_mark_of(step))
             if position is None:
                 _fail((step,), Conflict())
             else:
@@ -244,7 +244,7 @@ class Committer:
             await self._commit(_Batch(writes=batch.writes))
 
     async def _stored(self, steps: Sequence[Step]) -> dict[int, int]:
-        nids = [step.events[0].nid for step in steps]
+        marks = [_mark_of(step) for step in steps]
         while True:
             try:
                 async with self._db.transaction() as tx:
@@ -254,8 +254,12 @@ class Committer:
                         """
                         SELECT event_nid, position FROM events
                          WHERE event_nid = ANY($1) AND position IS NOT NULL
+                         UNION ALL
+                        SELECT guard, last_position FROM rooms
+                         WHERE guard = ANY($1) AND room_nid = ANY($2)
                         """,
-                        nids,
+                        marks,
+                        [step.room.nid for step in steps if not step.events],
                     )
                 await self._follower.pull()
             except (DatabaseError, asyncpg.PostgresError) as error:
@@ -272,6 +276,15 @@ async def _run_writes(tx: Tx, writes: Sequence[Write], before: int) -> None:
         grouped[write.function].append(Positioned(position, write.item))
     for function, items in grouped.items():
         await function(tx, items)
+
+
+def _mark_of(step: Step) -> int:
+    """The number by which to find out whether a step was committed.
+
+    One without events is looked for in the room's guard. When somebody wrote to the
+    room since, it counts as failed; its writer reads again and sees that it is done.
+    """
+    return step.events[0].nid if step.events else step.head.guard
 
 
 def _answer(member: Step | Write, position: int) -> None:

@@ -33,6 +33,7 @@ _POLL_SECONDS: Final = 2.0
 # Every process says at each poll that it is there.
 _ALONE_AFTER_SECONDS: Final = 5 * _POLL_SECONDS
 _MAX_BEHIND: Final = 20_000  # more: forget the view and begin anew
+_OF_ROOM: Final = frozenset((Kind.EVENT, Kind.STATE))
 _REACHING: Final = frozenset(
     (Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST, Kind.PRESENCE, Kind.PROFILE)
 )
@@ -130,7 +131,7 @@ class Follower:
         about_devices = [row.position for row in rows if row.kind in _REACHING]
         reaches = await loading.read_reaches(tx, about_devices) if about_devices else {}
         for row in rows:
-            if row.kind == Kind.EVENT and row.room_nid is not None:
+            if row.kind in _OF_ROOM and row.room_nid is not None:
                 by_room[row.room_nid].append(row)
             elif row.kind in Kind.__members__.values():
                 change = Change(

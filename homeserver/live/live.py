@@ -23,6 +23,7 @@ from homeserver.live.erased import Erased
 from homeserver.live.follower import Follower
 from homeserver.live.ignored import Ignored
 from homeserver.live.invite_rules import InviteRules
+from homeserver.live.partial import PARTIAL
 from homeserver.live.retention import Retention
 from homeserver.live.room import Member, Pulse, Room, User
 from homeserver.live.steps import EDGES, REDACTIONS, Consequence
@@ -60,7 +61,7 @@ class Live:
         self.retention: Retention | None = None  # None: messages stay for ever
         self.erased = Erased(db, self.view)
         self.committer = Committer(
-            db, self.follower, our_name, (REDACTIONS, EDGES, *consequences)
+            db, self.follower, our_name, (REDACTIONS, EDGES, PARTIAL, *consequences)
         )
         self.writers = Writers(self.committer, self.events)
         self._room_nids: LruCache[str, int] = LruCache(_ROOM_IDS)

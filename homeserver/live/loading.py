@@ -46,9 +46,10 @@ async def read_room_rows(tx: Tx, nids: Sequence[int]) -> list[RoomRow]:
     """The rows of those rooms."""
     rows = await tx.fetch(
         """
-        SELECT room_nid, room_id, version, guard, last_position, depth, state_root,
-               extremities
-          FROM rooms WHERE room_nid = ANY($1)
+        SELECT r.room_nid, r.room_id, r.version, r.guard, r.last_position, r.depth,
+               r.state_root, r.extremities, p.servers AS partial
+          FROM rooms r LEFT JOIN partial_rooms p USING (room_nid)
+         WHERE r.room_nid = ANY($1)
         """,
         nids,
     )
@@ -62,6 +63,11 @@ async def read_room_rows(tx: Tx, nids: Sequence[int]) -> list[RoomRow]:
                 extremities=tuple(row["extremities"]),
                 state_root=row["state_root"],
                 depth=row["depth"],
+                partial=(
+                    None
+                    if row["partial"] is None
+                    else frozenset(map(ServerName, row["partial"]))
+                ),
             ),
             last_position=row["last_position"],
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,6 +32,9 @@ class Head:
     extremities: tuple[int, ...]
     state_root: int
     depth: int
+    # None for a whole room. Of one whose state lacks most members still: the other
+    # servers that were in it when we joined.
+    partial: frozenset[ServerName] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,13 @@ class Room:
     joined: int = 0
     joined_local: set[UserId] = field(default_factory=set)
     servers: Counter[ServerName] = field(default_factory=Counter)
+    waiters: set[asyncio.Future[None]] = field(default_factory=set)  # for all members
 
     def __post_init__(self) -> None:
         for user_id, member in self.members.items():
             if member.membership == "join":
                 self._count(user_id, 1)
+        self._count_servers(self.head.partial or (), 1)
 
     @property
     def cost(self) -> int:
@@ -132,10 +138,18 @@ class Room:
         """Whether a user of ours is joined: whether we get the room's events."""
         return bool(self.joined_local)
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether its members are on their way still."""
+        return self.head.partial is not None
+
     def apply(self, delta: RoomDelta) -> None:
         """Move forward by one commit."""
         if delta.last <= self.position:
             return
+        if self.head.partial != delta.head.partial:
+            self._count_servers(self.head.partial or (), -1)
+            self._count_servers(delta.head.partial or (), 1)
         self.head = delta.head
         self.recent.extend(place for place in delta.placed if place[0] > self.position)
         while len(self.recent) > RECENT_EVENTS:
@@ -148,6 +162,27 @@ class Room:
         for user_id, member in delta.members.items():
             self._set_member(user_id, member)
         self.position = delta.last
+        if not self.is_partial:
+            self._wake()
+
+    async def wait_until_whole(self, timeout_s: float) -> None:
+        """Return when the room has its members, or after a while."""
+        if not self.is_partial:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.add(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            self.waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def set_aside_member(self, user_id: UserId, member: Member, position: int) -> None:
         """Note a membership that no event of the room's own timeline gave.
@@ -170,15 +205,19 @@ class Room:
     def _count(self, user_id: UserId, by: int) -> None:
         server = server_of(user_id)
         self.joined += by
-        self.servers[server] += by
-        if not self.servers[server]:
-            del self.servers[server]
+        self._count_servers((server,), by)
         if server != self.our_name:
             return
         if by > 0:
             self.joined_local.add(user_id)
         else:
             self.joined_local.discard(user_id)
+
+    def _count_servers(self, servers: Iterable[ServerName], by: int) -> None:
+        for server in servers:
+            self.servers[server] += by
+            if not self.servers[server]:
+                del self.servers[server]
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)

@@ -12,7 +12,7 @@ from homeserver.db.pool import Tx
 from homeserver.db.rows import to_text
 from homeserver.events import store
 from homeserver.events.stored import StoredEvent
-from homeserver.live.changes import Change, StoreFunction
+from homeserver.live.changes import Change, Kind, StoreFunction
 from homeserver.live.room import Head, Member, Room, RoomDelta
 from homeserver.state.states import NodeRow
 
@@ -23,6 +23,17 @@ class Conflict(Exception):  # noqa: N818 - reads as what happened
 
 def _new_future() -> "asyncio.Future[int]":
     return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """What the states around an event are after all, and why it is refused if it is."""
+
+    nid: int
+    state_before: int
+    state_after: int
+    room_state: int | None
+    rejected: str | None
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +62,21 @@ class Step:
     waiting_redactions: list[tuple[int, str]] = field(default_factory=list)
     # What else takes a position.
     changes: list[Change] = field(default_factory=list)
+    # The members are to be fetched yet, from these servers; or they are all there.
+    awaits_members: tuple[ServerName, ...] = ()
+    is_whole: bool = False
+    restated: list[Restated] = field(default_factory=list)
     is_alone: bool = False  # its writer has asked the other processes to wait
     future: "asyncio.Future[int]" = field(default_factory=_new_future)
 
+    @property
+    def width(self) -> int:
+        """How many positions it takes: one for each event, one when there is none."""
+        return len(self.events) or 1
+
     def delta(self, first: int) -> RoomDelta:
         """What it means for the view, committed with `first` as its first position."""
-        last = first + len(self.events) - 1
+        last = first + self.width - 1
         for position, event in enumerate(self.events, first):
             event.position = position
         return RoomDelta(
@@ -221,16 +241,22 @@ async def write_batch(
     key_nids: dict[int, int] = {}
     rooms: dict[int, tuple[int, Step, int]] = {}
     at = 0
+    offsets: list[int] = []  # of the events
+    stated: list[tuple[int, Change]] = []  # by steps without events
     for step in steps:
         events += step.events
         key_nids.update(step.key_nids)
-        at += len(step.events)
+        offsets += range(at + 1, at + 1 + len(step.events))
+        at += step.width
+        if not step.events:
+            stated.append((at, Change(Kind.STATE, room_nid=step.room.nid)))
         first = rooms.get(step.room.nid)
         expected = first[0] if first else step.expected
         rooms[step.room.nid] = (expected, step, at)
     heads = [
         (nid, expected, step.head, at) for nid, (expected, step, at) in rooms.items()
     ]
+    changes = [*stated, *changes]
     count_all = len(events) + len(changes)
     row = await tx.fetchrow(
         _WRITE,
@@ -243,12 +269,12 @@ async def write_batch(
         [head.state_root for _, _, head, _ in heads],
         [store.array_text(head.extremities) for _, _, head, _ in heads],
         *store.columns_of(events, key_nids),
-        range(1, len(events) + 1),
+        offsets,
         [event.room_state for event in events],
         [event.outgoing for event in events],
         [_text_or_none(event.txn_device) for event in events],
         [_text_or_none(event.txn_id) for event in events],
-        [*range(1, len(events) + 1), *(offset for offset, _ in changes)],
+        [*offsets, *(offset for offset, _ in changes)],
         [1] * len(events) + [int(change.kind) for _, change in changes],
         [e.room_nid for e in events] + [change.room_nid for _, change in changes],
         [None] * len(events) + [change.user_id for _, change in changes],
@@ -280,7 +306,7 @@ async def write_state(
     servers: dict[tuple[int, str], tuple[int, int]] = {}
     for first, step in steps:
         room_nid = step.room.nid
-        last = first + len(step.events) - 1
+        last = first + step.width - 1
         nodes += step.nodes
         for key, nid in step.state.items():
             state[room_nid, step.state_key_nids[key]] = nid

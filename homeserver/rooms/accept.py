@@ -17,7 +17,7 @@ import structlog
 
 from federation import auth_rules
 from federation.errors import Rejected
-from federation.ids import EventId, UserId
+from federation.ids import EventId, ServerName, UserId
 from federation.pdu import Pdu, StateKey
 from homeserver.db.pool import Database
 from homeserver.events import store
@@ -25,6 +25,7 @@ from homeserver.events.sticky import sticky_ms
 from homeserver.events.sticky_store import insert_sticky
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
+from homeserver.live.partial import note_servers
 from homeserver.live.room import Head, Room
 from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
@@ -74,6 +75,8 @@ class Incoming:
     missing: tuple[EventId, ...] = ()
     outgoing: bool = False
     begins: bool = False
+    # With `begins`: the state lacks members, and these servers can tell them.
+    lacks_members_of: tuple[ServerName, ...] = ()
 
 
 @dataclass(slots=True)
@@ -201,7 +204,8 @@ async def _judge(
     keys = auth_rules.auth_keys(
         pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
     )
-    at_event = await _state_pdus(live, await live.states.get(before, keys))
+    unknown = members_in(auth.values()) if _is_partial(writer, incoming) else {}
+    at_event = unknown | await state_pdus_of(live, await live.states.get(before, keys))
     rejected = refusal_by_auth_events(pdu, auth, create, vouched=incoming.vouched)
     if rejected is None and known is not None:
         rejected = known.rejected
@@ -209,7 +213,7 @@ async def _judge(
     soft_failed = False
     if rejected is None and before != writer.head.state_root and not incoming.begins:
         nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
-        now = await _state_pdus(live, nids)
+        now = unknown | await state_pdus_of(live, nids)
         soft_failed = refusal(pdu, now, create, vouched=incoming.vouched) is not None
     if known is None:
         await live.events.numbers.reserve(1)
@@ -245,6 +249,26 @@ async def _judge(
         redactions=redactions,
         is_outlier=known is not None,
     )
+
+
+def _is_partial(writer: RoomWriter, incoming: Incoming) -> bool:
+    if incoming.begins:
+        return bool(incoming.lacks_members_of)
+    return writer.head.partial is not None
+
+
+def members_in(auth: Iterable[StoredEvent]) -> dict[StateKey, Pdu]:
+    """The memberships that an event's auth_events claim.
+
+    They stand for what a state that lacks members does not say.
+    """
+    return {
+        event.pdu.key: event.pdu
+        for event in auth
+        if event.rejected is None
+        and event.pdu.key is not None
+        and event.pdu.type == "m.room.member"
+    }
 
 
 def _check_all_there(
@@ -283,7 +307,10 @@ async def _create(live: Live, writer: RoomWriter, before: int) -> Pdu | None:
     return None if event is None else event.pdu
 
 
-async def _state_pdus(live: Live, nids: Mapping[StateKey, int]) -> dict[StateKey, Pdu]:
+async def state_pdus_of(
+    live: Live, nids: Mapping[StateKey, int]
+) -> dict[StateKey, Pdu]:
+    """The events of those numbers, by their keys."""
     events = await live.events.by_nids(nids.values())
     return {key: events[nid].pdu for key, nid in nids.items()}
 
@@ -323,7 +350,7 @@ async def refusal_now(live: Live, room: Room, pdu: Pdu) -> str | None:
         pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
     )
     nids = {key: room.state[key] for key in (*keys, CREATE) if key in room.state}
-    state = await _state_pdus(live, nids)
+    state = await state_pdus_of(live, nids)
     return refusal(pdu, state, state.get(CREATE), vouched=True)
 
 
@@ -380,6 +407,7 @@ async def _step(
             extremities=tuple(extremities),
             state_root=root,
             depth=max(head.depth, event.pdu.depth),
+            partial=head.partial,
         ),
         events=[event],
         nodes=judged.nodes,
@@ -389,12 +417,17 @@ async def _step(
     if event.pdu.key is not None:
         interned = await live.states.keys.intern((event.pdu.key,))
         step.key_nids[event.nid] = interned[event.pdu.key]
-    await _note_state(live, writer, step, root)
+    await note_state(live, writer, step, root)
+    if incoming.begins:
+        servers = incoming.lacks_members_of
+        step.head = replace(step.head, partial=frozenset(servers) or None)
+        step.awaits_members, step.is_whole = servers, not servers
+        note_servers(step, head)
     await _note_redactions(live, step, judged)
     return step
 
 
-async def _note_state(live: Live, writer: RoomWriter, step: Step, root: int) -> None:
+async def note_state(live: Live, writer: RoomWriter, step: Step, root: int) -> None:
     """What the current state becomes, found by its difference to what it was."""
     difference = await live.states.diff(writer.head.state_root, root)
     step.state = {key: after for key, (_, after) in difference.items()}
@@ -437,7 +470,7 @@ async def _note_redactions(live: Live, step: Step, judged: _Judged) -> None:
             redaction.pdu.content,
         )
         found = await live.states.get(redaction.state_before or 0, keys)
-        state = await _state_pdus(live, found)
+        state = await state_pdus_of(live, found)
         if redaction.is_visible and auth_rules.may_redact(
             redaction.pdu, event.pdu, state, create=judged.create
         ):

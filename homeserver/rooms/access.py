@@ -16,6 +16,7 @@ from homeserver import errors
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.live.room import Member, Room
+from homeserver.rooms.partial import until_whole
 from homeserver.rooms.viewing import Reader
 from homeserver.rooms.visibility import HISTORY_VISIBILITY, visibility_of
 
@@ -44,13 +45,16 @@ class Access:
     async def state(self, live: Live) -> dict[StateKey, int]:
         """The whole state, as event numbers."""
         if self.departure is None:
-            return dict(self.room.state)
+            return dict((await until_whole(live, self.room)).state)
         return await live.states.items(self._root)
 
     async def state_nid(self, live: Live, key: StateKey) -> int | None:
         """The number of one event of the state."""
         if self.departure is None:
-            return self.room.state.get(key)
+            room = self.room
+            if key[0] == "m.room.member" and key not in room.state:
+                room = await until_whole(live, room)
+            return room.state.get(key)
         return (await live.states.get(self._root, (key,))).get(key)
 
     @property

@@ -217,6 +217,7 @@ class Builder:
             extremities=(*left, nid),
             state_root=after,
             depth=pdu.depth,
+            partial=self._head.partial,
         )
         step.head = self._head
         return event

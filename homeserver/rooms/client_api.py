@@ -21,6 +21,7 @@ from homeserver.http.routes import route
 from homeserver.live import loading
 from homeserver.rooms.access import access
 from homeserver.rooms.members import Members, members_at, read_members
+from homeserver.rooms.partial import joined_and_whole
 from homeserver.rooms.posting import REDACTION, Author, Post, put_event, put_redaction
 from homeserver.rooms.redactions import redact_children
 from homeserver.rooms.viewing import state_sights
@@ -234,7 +235,7 @@ async def get_joined_members_by_room(ctx: Context, request: ClientRequest) -> An
     Spec: client-server-api#get_matrixclientv3roomsroomidjoined_members
     """
     room_id = request.path(RoomId, "roomId")
-    room = await ctx.live.require_joined(room_id, request.user_id)
+    room = await joined_and_whole(ctx.live, room_id, request.user_id)
     nids = {
         user_id: member.event_nid
         for user_id, member in room.members.items()

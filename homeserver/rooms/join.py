@@ -4,10 +4,13 @@ A server in the room hands over the state before the join. Every event of it is 
 format, signatures, hash, and the rules by its own auth_events. All of it is stored
 before one small step makes the room visible.
 
-Spec: server-server-api#joining-rooms
+It may leave out the members. Then the room can be read and written to at once, and
+`completing` fetches them.
+
+Spec: server-server-api#joining-rooms, MSC3706, MSC3902
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -16,7 +19,7 @@ from federation.bodies import JoinedRoom
 from federation.canonical_json import JsonObject
 from federation.errors import BadSignature, Malformed, ProtocolError, Rejected
 from federation.ids import EventId, RoomId, ServerName, UserId
-from federation.pdu import Pdu, parse_pdu
+from federation.pdu import Pdu, StateKey, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from federation.wire import calls_rooms
 from homeserver.context import Context
@@ -32,6 +35,7 @@ from homeserver.rooms.send import send_event
 from homeserver.server_keys.verify import Verified, verify
 
 MAX_EVENTS: Final = 500_000
+MAX_SERVERS: Final = 20_000
 _FETCH_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
@@ -68,8 +72,8 @@ async def _join_here(
     ctx: Context, room: Room | None, user_id: UserId, content: JsonObject
 ) -> bool:
     """Join without help, if we are in the room and its rules admit the user."""
-    if room is None or not room.is_resident:
-        return False
+    if room is None or not room.is_resident or room.is_partial:
+        return False  # who knows whether this user is banned
     joins = {**content, "membership": "join"}
     try:
         await send_event(
@@ -93,7 +97,7 @@ async def _join_through(
     completed = complete(ctx, template, user_id, "join", content)
     pdu = completed.pdu
     joined = await calls_rooms.send_join_v2(
-        ctx.wire, server, room_id, pdu.event_id, pdu.json
+        ctx.wire, server, room_id, pdu.event_id, pdu.json, omit_members=True
     )
     signed = await _as_signed(ctx, completed, joined)
     room = await ctx.live.room(room_id)
@@ -104,7 +108,11 @@ async def _join_through(
         outcome, event = await accept_with_what_it_needs(source, signed)
         _check_accepted(outcome, None if event is None else event.rejected)
         return
-    await _take_room(ctx, room_id, completed.version, signed, joined)
+    lacks: tuple[ServerName, ...] = ()
+    if joined.members_omitted:
+        others = dict.fromkeys((server, *joined.servers_in_room))
+        lacks = tuple(name for name in others if name != ctx.server_name)[:MAX_SERVERS]
+    await _take_room(ctx, room_id, completed.version, signed, joined, lacks)
 
 
 async def _as_signed(
@@ -134,6 +142,7 @@ async def _take_room(
     version: RoomVersion,
     join: Verified,
     joined: JoinedRoom,
+    lacks_members_of: tuple[ServerName, ...],
 ) -> None:
     """Check and store the room, then make it visible with our join.
 
@@ -144,6 +153,7 @@ async def _take_room(
     state = await check_events(ctx, room_id, version, joined.state)
     chain = await check_events(ctx, room_id, version, joined.auth_chain, known=state)
     _check_create(version, state)
+    _check_distinct(state)
     room = await insert_room(ctx, room_id, version)
     if room.version != version:
         raise Malformed(f"the room was known to have version {room.version}")
@@ -163,6 +173,7 @@ async def _take_room(
         state_before=root,
         missing=tuple(missing),
         begins=True,
+        lacks_members_of=lacks_members_of,
     )
     try:
         outcome, event = await accept(ctx.db, ctx.live, room, incoming)
@@ -178,6 +189,15 @@ def _check_create(version: RoomVersion, state: dict[EventId, Verified]) -> None:
     named = creates[0].content.get("room_version", "1")
     if named != version.identifier:
         raise Malformed(f"the create event is of room version {str(named)[:32]!r}")
+
+
+def _check_distinct(state: Mapping[EventId, Verified]) -> None:
+    seen: set[StateKey] = set()
+    for verified in state.values():
+        key = verified.pdu.key
+        if key is None or key in seen:
+            raise Malformed("the room's state has two events of one key, or a message")
+        seen.add(key)
 
 
 def _check_accepted(outcome: Outcome, rejected: str | None) -> None:

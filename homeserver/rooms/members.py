@@ -11,6 +11,7 @@ from homeserver.db.pool import Tx
 from homeserver.events.client_format import Sight
 from homeserver.live.live import Live
 from homeserver.rooms.access import Access
+from homeserver.rooms.partial import until_whole
 from homeserver.rooms.timeline import Point, parse_point, state_roots_at
 from homeserver.rooms.viewing import state_sights
 
@@ -45,6 +46,7 @@ async def members_at(
             point = parse_point(token)
         except Malformed as error:
             raise errors.invalid_param(f"at: {error}.") from None
+        await until_whole(ctx.live, may.room)
         async with ctx.db.read() as tx:
             root = await _root_at(tx, may, point)
         state = await ctx.live.states.items(root)

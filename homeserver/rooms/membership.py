@@ -34,6 +34,7 @@ from homeserver.rooms.aliases import unique_servers
 from homeserver.rooms.build import Builder, NewEvent
 from homeserver.rooms.invite_check import check_takes_invite
 from homeserver.rooms.join import remote_join
+from homeserver.rooms.partial import joined_and_whole
 from homeserver.rooms.profiles import FIELDS, read_name
 from homeserver.rooms.remote import remote_invite, remote_knock, remote_leave
 from homeserver.rooms.send import send_event
@@ -167,7 +168,7 @@ async def join(
     if room is not None and room.is_joined(user_id):
         return
     content = await _own_content(ctx, "join", user_id, reason)
-    if room is None:
+    if room is None or room.is_partial:
         servers = await _candidates(ctx, user_id, room_id, via)
         await remote_join(ctx, user_id, room_id, servers, content)
     else:
@@ -242,7 +243,7 @@ async def invite(
 
     Raises: M_FORBIDDEN, and what the invited user's server says.
     """
-    room = await ctx.live.require_joined(room_id, sender)
+    room = await joined_and_whole(ctx.live, room_id, sender)
     invited = room.members.get(target)
     if invited is not None and invited.membership == "invite":
         event = await ctx.live.events.by_nid(invited.event_nid)
@@ -305,7 +306,7 @@ async def kick(
 
     Raises: M_FORBIDDEN, also when the user is not in the room.
     """
-    room = await ctx.live.require_joined(room_id, sender)
+    room = await joined_and_whole(ctx.live, room_id, sender)
     if await membership_of(ctx, room, target) in ("leave", "ban"):
         raise errors.forbidden(f"{target} is not in this room.")
     content: JsonObject = {**extra, "membership": "leave"}
@@ -320,7 +321,7 @@ async def ban(
     extra: JsonObject,
 ) -> None:
     """Keep a user out, whether they are in the room or not. Raises: M_FORBIDDEN."""
-    room = await ctx.live.require_joined(room_id, sender)
+    room = await joined_and_whole(ctx.live, room_id, sender)
     content: JsonObject = {**extra, "membership": "ban"}
     await _send(ctx, room, sender, target, content)
 
@@ -334,7 +335,7 @@ async def unban(
     reason: str | None = None,
 ) -> None:
     """Let a banned user come again. Raises: M_BAD_STATE for one who is not banned."""
-    room = await ctx.live.require_joined(room_id, sender)
+    room = await joined_and_whole(ctx.live, room_id, sender)
     if await membership_of(ctx, room, target) != "ban":
         raise errors.bad_state(f"{target} is not banned from this room.")
     content = with_reason({"membership": "leave"}, reason)

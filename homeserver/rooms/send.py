@@ -17,6 +17,7 @@ from homeserver.live.committer import is_duplicate_transaction
 from homeserver.live.room import Room
 from homeserver.live.steps import Conflict
 from homeserver.rooms.build import Builder, NewEvent
+from homeserver.rooms.partial import until_whole
 
 _TRIES: Final = 10
 
@@ -29,6 +30,8 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
 
     Raises: Rejected, TooLarge; Conflict when other processes keep being faster.
     """
+    if new.type == "m.room.member" and new.state_key != new.sender:
+        room = await until_whole(ctx.live, room)
     for attempt in range(_TRIES):
         try:
             async with ctx.live.retrying(room, attempt):

@@ -34,11 +34,24 @@ async def was_joined(
         return False
     if member.position <= since:
         return True
+    if not await was_whole(sources, since, member):
+        return False
     root = await room_state_at(sources.db, sources.live, room, since)
     key = (MEMBER, str(user_id))
     nid = (await sources.live.states.get(root, (key,))).get(key)
     event = None if nid is None else await sources.live.events.by_nid(nid)
     return event is not None and event.pdu.membership == "join"
+
+
+async def was_whole(sources: Sources, since: int, member: Member) -> bool:
+    """Whether the room's members had come at a position at which the user was joined.
+
+    When they come, the user's membership moves, and no event says so.
+    """
+    if member.position <= since:
+        return True
+    own = await sources.live.events.by_nid(member.event_nid)
+    return own is None or own.position is None or own.position > since
 
 
 async def joined_section(

@@ -113,6 +113,25 @@ async def state_section(
     return kept
 
 
+async def claimed_members(
+    sources: Sources, timeline: Timeline, keys: Iterable[StateKey]
+) -> dict[StateKey, int]:
+    """Those members that events of the timeline name as auth_events.
+
+    For rooms whose members are on their way still. Spec: MSC3902.
+    """
+    wanted = set(keys)
+    nids = [nid for sight in timeline.sights for nid in sight.event.auth_nids]
+    found = await sources.live.events.by_nids(nids)
+    return {
+        event.pdu.key: nid
+        for nid, event in found.items()
+        if event.pdu.key is not None
+        and event.pdu.key in wanted
+        and event.rejected is None
+    }
+
+
 async def _lazily(
     sources: Sources,
     request: SyncRequest,
@@ -136,6 +155,8 @@ async def _lazily(
             nids.update((key, room.state[key]) for key in missing if key in room.state)
         else:
             nids.update(await sources.live.states.get(root, missing))
+    if room.is_partial:
+        nids = await claimed_members(sources, timeline, keys) | nids
     spare = not request.filter.room.state.include_redundant_members
     for key, nid in list(nids.items()):
         if key[0] != MEMBER:

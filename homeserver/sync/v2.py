@@ -222,7 +222,12 @@ async def _joined_sections(
     write = renderer(request, sources.clock.ms())
     keeps = request.filter.room.keeps_room
     async for batch in _batches(sources, members):
-        rooms = {room: members[room.nid] for room in batch if keeps(room.room_id)}
+        rooms = {
+            room: members[room.nid]
+            for room in batch
+            # All members or none, for who does not load them as they are needed.
+            if keeps(room.room_id) and (request.lazy or not room.is_partial)
+        }
         unread = await sources.counts.of_rooms(request.viewer.user_id, rooms, upto)
         sticky = await read_sticky(
             sources, request.viewer.user_id, [room.nid for room in rooms], upto

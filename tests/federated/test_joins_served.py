@@ -16,6 +16,12 @@ from tests.support.peer import Peer
 from tests.support.sites import Site, World
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room of two counts as large."""
+    monkeypatch.setattr("homeserver.rooms.server_api.handover.FEW_MEMBERS", 0)
+
+
 @pytest.fixture
 async def a(world: World) -> Site:
     """One process: what was answered is what the next request sees."""

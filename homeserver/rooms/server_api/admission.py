@@ -14,6 +14,7 @@ from homeserver.events.stored import StoredEvent
 from homeserver.http.requests import FederationRequest
 from homeserver.live.room import Room
 from homeserver.rooms import acl
+from homeserver.rooms.partial import SERVER_SECONDS, until_whole
 from homeserver.server_keys.verify import Verified, verify
 
 
@@ -103,7 +104,8 @@ async def _room(ctx: Context, request: FederationRequest) -> Room:
     if room is None or not room.head.extremities:
         raise errors.not_found("This server is not in such a room.")
     await acl.check_allowed(ctx.live, room, (request.origin,))
-    return room
+    # Without the members there is no telling what the server may know.
+    return await until_whole(ctx.live, room, SERVER_SECONDS)
 
 
 def member_event(

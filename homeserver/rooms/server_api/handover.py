@@ -22,6 +22,8 @@ from homeserver.rooms.written import written_events
 _MEMBER: Final = "m.room.member"
 _NAMES: Final = (("m.room.name", ""), ("m.room.canonical_alias", ""))
 _MAX_HEROES: Final = 5
+# So few members are sent at once: it costs less than a second request.
+FEW_MEMBERS: Final = 100
 _HERE: Final = frozenset(("join", "invite"))
 
 
@@ -44,12 +46,16 @@ async def whole_room(
 async def room_without_members(
     ctx: Context, room: Room, join: StoredEvent, servers: Iterable[ServerName]
 ) -> AsyncIterator[bytes]:
-    """The body without the members, but for those who name the room.
+    """The body without the members when they are many, but for those who name it.
 
     What stands in the state is not repeated in the auth chain. `servers` were in the
     room before the join.
     """
     state = await ctx.live.states.items(join.state_before or 0)
+    if sum(key[0] == _MEMBER for key in state) <= FEW_MEMBERS:
+        async for part in whole_room(ctx, room, join):
+            yield part
+        return
     nids = {nid for key, nid in state.items() if key[0] != _MEMBER}
     if not any(key in state for key in _NAMES):
         nids.update(_heroes(room, state, str(join.pdu.state_key)))

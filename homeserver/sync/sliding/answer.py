@@ -7,6 +7,7 @@ from typing import Final
 from federation.ids import EventId, RoomId
 from homeserver.events.client_format import Viewer
 from homeserver.live.room import Room, User
+from homeserver.sync.joined import was_whole
 from homeserver.sync.request import Sources
 from homeserver.sync.sliding import devices, extensions, profiles, threads
 from homeserver.sync.sliding.connection import PHASES, Draft, Phase
@@ -110,6 +111,10 @@ async def _places(
         sent, member = draft.rooms.get(nid), standing.members[nid]
         moves = standing.moves[nid]
         phase = PHASES.get(member.membership, Phase.GONE)
+        if sent is not None and phase is Phase.JOINED:
+            at = draft.since(sent.events)
+            if not await was_whole(scene.sources, at, member):
+                sent = None  # the room's members came later: all of it anew
         since = 0 if sent is None else draft.since(sent.events)
         is_dm = nid in direct_nids
         is_due = sent is None or sent.phase is not phase or moves.events > since
@@ -171,7 +176,7 @@ async def _rooms(
 async def _sections(
     scene: Scene, places: Sequence[Place], rooms: Mapping[int, Room]
 ) -> AsyncIterator[tuple[Room, Section]]:
-    here = [place for place in places if place.nid in rooms]
+    here = [place for place in places if _is_to_show(place, rooms.get(place.nid))]
     await _prefetch(scene, here, rooms)
     pending = {p.nid: p.member for p in here if p.phase is Phase.PENDING}
     stripped = await scene.facts.pending(scene.viewer.user_id, pending, rooms)
@@ -193,6 +198,13 @@ async def _sections(
             case _:
                 section = await gone_section(scene, room, place)
         yield room, section
+
+
+def _is_to_show(place: Place, room: Room | None) -> bool:
+    """Whether the room is there, with all members for who does not load them lazily."""
+    if room is None:
+        return False
+    return not (room.is_partial and place.shown.config.wants_all_members)
 
 
 async def _prefetch(

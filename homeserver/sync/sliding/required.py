@@ -71,6 +71,11 @@ class RoomConfig:
         """Whether members that the timeline needs are wanted."""
         return any(part.lazy for part in self.parts)
 
+    @property
+    def wants_all_members(self) -> bool:
+        """Whether members are wanted that nobody has named."""
+        return self.wants((MEMBER, "@"))
+
     def wants(self, key: StateKey) -> bool:
         """Whether the entry is wanted whoever is needed."""
         return any(part.wants(key) for part in self.parts)

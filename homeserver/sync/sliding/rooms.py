@@ -21,7 +21,7 @@ from homeserver.sync.sliding.connection import LIVE, Phase, Sent
 from homeserver.sync.sliding.request import MAX_TIMELINE
 from homeserver.sync.sliding.required import MEMBER, RoomConfig
 from homeserver.sync.sliding.scene import Place, Scene, Section
-from homeserver.sync.states import whole_state
+from homeserver.sync.states import claimed_members, whole_state
 from homeserver.sync.summary import read_heroes
 from homeserver.sync.timelines import Timeline, read_timeline, room_state_at
 
@@ -267,6 +267,8 @@ async def _add_needed(
         found = {key: room.state[key] for key in keys if key in room.state}
     else:
         found = await scene.sources.live.states.get(timeline.end_root, keys)
+    if room.is_partial:
+        found = await claimed_members(scene.sources, timeline, keys) | found
     sent = scene.sources.sent
     for key, nid in found.items():
         if not sent.has(room.nid, key[1], nid):

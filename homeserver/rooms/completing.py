@@ -1,0 +1,260 @@
+"""Fetching the members of rooms that we joined without them.
+
+The work is a row that any process claims for a while, so it goes on after a restart.
+Each server that was in the room is asked in turn, again and again with growing pauses.
+Once the members are here, the states of all that was accepted meanwhile are made anew
+and judged anew, and one step makes the room whole: for clients it is joined once more.
+
+Spec: MSC3902
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+import structlog
+
+from federation.errors import Malformed, ProtocolError
+from federation.ids import EventId, ServerName
+from federation.wire import calls
+from federation.wire.errors import WireError
+from homeserver.context import Context
+from homeserver.db.errors import DatabaseError
+from homeserver.db.pool import Tx
+from homeserver.events.stored import StoredEvent
+from homeserver.live.committer import Overloaded
+from homeserver.live.room import Room, RoomDelta
+from homeserver.live.steps import Conflict
+from homeserver.rooms.build import CREATE
+from homeserver.rooms.checked import check_events
+from homeserver.rooms.outliers import store_outliers
+from homeserver.rooms.restating import make_whole
+from homeserver.state.states import insert_nodes
+
+LEASE_SECONDS: Final = 30  # renewed while the work goes on
+_RENEW_SECONDS: Final = 10.0
+_AT_ONCE: Final = 2  # rooms in one process: each may hold a large answer
+_POLL_SECONDS: Final = 5.0
+_MAX_PAUSE_SECONDS: Final = 600
+_TRIES: Final = 8  # against other writers
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One room to complete, ours for LEASE_SECONDS."""
+
+    room_nid: int
+    join_nid: int
+    servers: tuple[ServerName, ...]
+    tries: int
+
+
+class Completer:
+    """Completes rooms while the block lasts."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        ctx.live.on_events(self._on_events)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._run(), name=f"complete-rooms-{n}")
+            for n in range(_AT_ONCE)
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
+        if delta.head.partial is not None:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                claim = await _claim(self._ctx)
+                if claim is not None:
+                    renewing = asyncio.create_task(_keep(self._ctx, claim))
+                    try:
+                        await _complete(self._ctx, claim)
+                    finally:
+                        renewing.cancel()
+                    continue
+            except (DatabaseError, asyncpg.PostgresError) as error:
+                log.warning("cannot complete rooms", reason=repr(error))
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+
+async def _claim(ctx: Context) -> Claim | None:
+    async with ctx.db.transaction() as tx:
+        row = await tx.fetchrow(
+            """
+            UPDATE partial_rooms
+               SET due_at = now() + $1 * interval '1 second', tries = tries + 1
+             WHERE room_nid = (SELECT room_nid FROM partial_rooms
+                                WHERE due_at <= now() ORDER BY due_at LIMIT 1
+                                  FOR UPDATE SKIP LOCKED)
+         RETURNING room_nid, join_nid, servers, tries
+            """,
+            LEASE_SECONDS,
+        )
+    if row is None:
+        return None
+    servers = tuple(map(ServerName, row["servers"]))
+    return Claim(row["room_nid"], row["join_nid"], servers, row["tries"])
+
+
+async def _keep(ctx: Context, claim: Claim) -> None:
+    """Renew the claim: a process that dies is soon followed by another."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        try:
+            await _give_back(ctx, claim, LEASE_SECONDS)
+        except (DatabaseError, asyncpg.PostgresError) as error:
+            log.warning("cannot renew a claim", reason=repr(error))
+
+
+async def _complete(ctx: Context, claim: Claim) -> None:
+    """Complete the room, or leave it to a later attempt."""
+    try:
+        await ctx.live.follower.pull()
+        room = await ctx.live.view.room(claim.room_nid)
+        join = await ctx.live.events.by_nid(claim.join_nid)
+        root = None
+        if room is not None and join is not None:
+            root = await _fetch(ctx, room, join, claim.servers)
+        if room is not None and join is not None and root is not None:
+            await _install(ctx, room, join, root)
+            return
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(ctx, claim, 0))
+        raise
+    except (Conflict, Overloaded, Malformed) as error:
+        log.warning("room not completed", room_nid=claim.room_nid, reason=repr(error))
+    except Exception:
+        # A slip of ours must not keep the other rooms from being completed.
+        log.exception("room not completed", room_nid=claim.room_nid)
+    pause = min(2 ** min(claim.tries, 20), _MAX_PAUSE_SECONDS)
+    await _give_back(ctx, claim, pause)
+
+
+async def _give_back(ctx: Context, claim: Claim, pause_s: int) -> None:
+    async with ctx.db.transaction() as tx:
+        await _set_due(tx, claim, pause_s)
+
+
+async def _set_due(tx: Tx, claim: Claim, pause_s: int) -> None:
+    await tx.execute(
+        """
+        UPDATE partial_rooms SET due_at = now() + $3 * interval '1 second'
+         WHERE room_nid = $1 AND join_nid = $2
+        """,
+        claim.room_nid,
+        claim.join_nid,
+        pause_s,
+    )
+
+
+# ── Fetching ─────────────────────────────────────────────────────────────────────────
+
+
+async def _fetch(
+    ctx: Context, room: Room, join: StoredEvent, servers: Sequence[ServerName]
+) -> int | None:
+    """The root of the whole state before our join; None when nobody tells it."""
+    for server in servers:
+        try:
+            return await _fetch_from(ctx, room, join, server)
+        except (WireError, ProtocolError) as error:
+            log.info(
+                "members not fetched",
+                room_id=room.room_id,
+                via=server,
+                reason=str(error),
+            )
+    return None
+
+
+async def _fetch_from(
+    ctx: Context, room: Room, join: StoredEvent, server: ServerName
+) -> int:
+    """What we know of the state before our join, and all that one server adds.
+
+    Raises: WireError, ProtocolError.
+    """
+    told = await calls.get_room_state(ctx.wire, server, room.room_id, join.event_id)
+    state = await check_events(ctx, room.room_id, room.version, told.pdus)
+    chain = await check_events(
+        ctx, room.room_id, room.version, told.auth_chain, known=state
+    )
+    await store_outliers(ctx, room, {**chain, **state})
+    return await _merged(ctx, room, join.state_before or 0, [*state])
+
+
+async def _merged(
+    ctx: Context, room: Room, partial: int, event_ids: Sequence[EventId]
+) -> int:
+    known = await ctx.live.states.items(partial)
+    found = await ctx.live.events.by_ids(event_ids)
+    if known.get(CREATE) not in {event.nid for event in found.values()}:
+        raise Malformed("the state that was sent is not this room's")
+    added: dict[tuple[str, str], int | None] = {
+        event.pdu.key: event.nid
+        for event in found.values()
+        if event.pdu.key is not None
+        and event.pdu.key not in known
+        and event.room_nid == room.nid
+        and event.rejected is None
+    }
+    root, nodes = await ctx.live.states.update(partial, room.nid, added)
+    async with ctx.db.preparation() as tx:
+        await insert_nodes(tx, nodes)
+    return root
+
+
+# ── Making it whole ──────────────────────────────────────────────────────────────────
+
+
+async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> None:
+    """Make the room whole, in one step. Raises: Conflict."""
+    for attempt in range(_TRIES):
+        try:
+            async with (
+                ctx.live.retrying(room, attempt),
+                ctx.live.writers.hold(room) as writer,
+            ):
+                await writer.settled()
+                if not writer.room.is_partial:
+                    return  # somebody was faster
+                with writer.unmoved():
+                    step = await make_whole(ctx, writer, join, root)
+                step.is_alone = attempt > 1
+                writer.submit(step)
+                # Nobody may build on the states that the events had.
+                await step.future
+        except Conflict:
+            room = await ctx.live.view.room(room.nid) or room
+            continue
+        log.info("room is whole", room_id=room.room_id, members=room.joined)
+        return
+    raise Conflict
