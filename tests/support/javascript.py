@@ -46,8 +46,8 @@ def install() -> Path:
         if not (ready.exists() and ready.read_text() == wanted):
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(SOURCE / name, home / name)
-            npm = [str(node().with_name("npm")), "ci", "--no-audit", "--no-fund"]
-            subprocess.run(npm, cwd=home, check=True, stdout=sys.stderr, env=_path())
+            ci = [*npm(), "ci", "--no-audit", "--no-fund"]
+            subprocess.run(ci, cwd=home, check=True, stdout=sys.stderr, env=_path())
             ready.write_text(wanted)
         shutil.copy(SOURCE / "person.mjs", home / "person.mjs")
     return home
@@ -67,6 +67,14 @@ def node() -> Path:
         subprocess.run(pip, check=True, stdout=sys.stderr)
         found = list(home.glob(_IN_WHEEL))
     return found[0]
+
+
+def npm() -> list[str]:
+    """The package manager of that Node.js, as a command."""
+    # In the wheel, `bin/npm` is a link that was made a file, and finds nothing.
+    script = node().parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+    beside = node().with_name("npm")
+    return [str(node()), str(script)] if script.exists() else [str(beside)]
 
 
 def _path() -> dict[str, str]:
