@@ -4,6 +4,7 @@ One process at a time does it, some at once, and goes on where the last one stop
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
@@ -23,10 +24,10 @@ from homeserver.people.store import Entry, Moved, Progress
 from homeserver.people.words import MAX_NAME, fold, triples_of, words_of
 
 LEASE: Final = "user-directory"
-_LEASE_SECONDS: Final = 30.0
+_LEASE_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.2
 # Also without news: another process may have stopped in the middle.
-_AGAIN_SECONDS: Final = 60.0
+_AGAIN_SECONDS: Final = 15.0
 _AT_ONCE: Final = 200
 _MAX_URL: Final = 1000
 
@@ -59,6 +60,9 @@ class DirectoryKeeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(DatabaseError, asyncpg.PostgresError):
+            async with self._ctx.db.transaction() as tx:
+                await leases.release(tx, (LEASE,), self._me)
 
     def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
         if delta.members:

@@ -26,7 +26,7 @@ from homeserver.http.routes import route
 from homeserver.live.room import Room
 from homeserver.rooms import restricted
 from homeserver.rooms.accept import Incoming, LacksEvents, accept
-from homeserver.rooms.build import Builder, NewEvent
+from homeserver.rooms.build import Builder, Draft, NewEvent
 from homeserver.rooms.restricted import VOUCHER
 from homeserver.rooms.server_api.admission import (
     admitted_room,
@@ -120,18 +120,29 @@ def _check_version(request: FederationRequest, room: Room, *assumed: str) -> Non
         raise errors.incompatible_room_version(room.version.identifier)
 
 
+async def _allowed_draft(ctx: Context, room: Room, new: NewEvent) -> Draft:
+    """The event on top of the room. Raises: Rejected."""
+    async with ctx.live.writers.hold(room) as writer:
+        builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
+        draft = await builder.draft(new)
+    auth_rules.check(draft.pdu, draft.state, create=draft.create)
+    return draft
+
+
 async def _template(
     ctx: Context, room: Room, user_id: UserId, content: JsonObject
 ) -> Answer:
     """An event that the room would take now, without hashes and signatures."""
     new = NewEvent(_MEMBER, user_id, content, state_key=user_id)
-    async with ctx.live.writers.hold(room) as writer:
-        builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
-        draft = await builder.draft(new)
     try:
-        auth_rules.check(draft.pdu, draft.state, create=draft.create)
-    except Rejected as refused:
-        raise errors.of_caller(refused) from None
+        draft = await _allowed_draft(ctx, room, new)
+    except Rejected:
+        await ctx.live.follower.pull()  # another process may be a moment ahead
+        room = await ctx.live.room(room.room_id) or room
+        try:
+            draft = await _allowed_draft(ctx, room, new)
+        except Rejected as refused:
+            raise errors.of_caller(refused) from None
     event = {name: v for name, v in draft.pdu.json.items() if name not in _ITS_OWN}
     event["origin"] = ctx.server_name
     return {"room_version": room.version.identifier, "event": event}
