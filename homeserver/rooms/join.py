@@ -10,18 +10,20 @@ It may leave out the members. Then the room can be read and written to at once, 
 Spec: server-server-api#joining-rooms, MSC3706, MSC3902
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 
-from federation.bodies import JoinedRoom
+from federation.bodies import MAX_PDUS, JoinedRoom, Transaction
 from federation.canonical_json import JsonObject
 from federation.errors import BadSignature, Malformed, ProtocolError, Rejected
-from federation.ids import EventId, RoomId, ServerName, UserId
+from federation.ids import EventId, RoomId, ServerName, UserId, server_of
 from federation.pdu import Pdu, StateKey, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
-from federation.wire import calls_rooms
+from federation.wire import calls, calls_rooms
+from federation.wire.errors import WireError
 from homeserver.context import Context
 from homeserver.live.room import Room
 from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
@@ -37,6 +39,7 @@ from homeserver.server_keys.verify import Verified, verify
 MAX_EVENTS: Final = 500_000
 MAX_SERVERS: Final = 20_000
 _FETCH_SECONDS: Final = 60.0
+_GOODBYE: Final = "goodbye-"  # a transaction's ID
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +94,7 @@ async def _join_through(
     user_id: UserId,
     content: JsonObject,
 ) -> None:
+    await _say_goodbye_first(ctx, server, room_id)
     template = await calls_rooms.make_join(
         ctx.wire, server, room_id, user_id, ROOM_VERSIONS
     )
@@ -113,6 +117,30 @@ async def _join_through(
         others = dict.fromkeys((server, *joined.servers_in_room))
         lacks = tuple(name for name in others if name != ctx.server_name)[:MAX_SERVERS]
     await _take_room(ctx, room_id, completed.version, signed, joined, lacks)
+
+
+async def _say_goodbye_first(
+    ctx: Context, server: ServerName, room_id: RoomId
+) -> None:
+    """Tell the server what we said last in a room that we have left.
+
+    A leave that is still on its way would arrive after the join and count against it.
+    The room would be split: the others would leave us out, and tell us nothing of it.
+    """
+    room = await ctx.live.room(room_id)
+    if room is None or room.is_resident:
+        return
+    heads = (await ctx.live.events.by_nids(room.head.extremities)).values()
+    ours = [e.shown.json for e in heads if server_of(e.pdu.sender) == ctx.server_name]
+    if not ours:
+        return
+    transaction = Transaction(ctx.server_name, ctx.clock.ms(), tuple(ours[:MAX_PDUS]))
+    try:
+        await calls.send_transaction(
+            ctx.wire, server, f"{_GOODBYE}{secrets.token_urlsafe(12)}", transaction
+        )
+    except WireError as error:
+        log.info("last words not taken", server=server, reason=str(error))
 
 
 async def _as_signed(
