@@ -119,9 +119,7 @@ async def _join_through(
     await _take_room(ctx, room_id, completed.version, signed, joined, lacks)
 
 
-async def _say_goodbye_first(
-    ctx: Context, server: ServerName, room_id: RoomId
-) -> None:
+async def _say_goodbye_first(ctx: Context, server: ServerName, room_id: RoomId) -> None:
     """Tell the server what we said last in a room that we have left.
 
     A leave that is still on its way would arrive after the join and count against it.

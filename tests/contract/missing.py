@@ -11,8 +11,7 @@ MISSING = {
         "GET /.well-known/matrix/policy_server",
         "POST /_matrix/policy/v1/sign",
     ),
-    4: (
-    ),
+    4: (),
     7: (
         "GET /_matrix/client/v1/auth_metadata",
         f"GET {_CLIENT}/account/3pid",

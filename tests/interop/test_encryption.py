@@ -51,7 +51,7 @@ async def log_in() -> AsyncIterator[LogIn]:
 
 
 async def new_user(server: Homeserver, name: str) -> str:
-    client = await server.registers(f"{name}{next(_numbers)}")
+    client = await server.registers(f"{name}-with-keys{next(_numbers)}")
     return client.user_id.partition(":")[0].removeprefix("@")
 
 
