@@ -43,8 +43,8 @@ async def changed_lists(
     db: Database, live: Live, user: User, since: int, upto: int
 ) -> Shares:
     """What moved after `since`, up to and with `upto`. Reads nothing if nothing did."""
-    joined = [nid for nid, m in user.rooms.items() if m.membership == "join"]
-    pulses = await live.pulses(joined)
+    joined = user.joined
+    pulses = await live.pulses(await live.view.rooms_moved(user, since))
     moved = [nid for nid, pulse in pulses.items() if pulse.members > since]
     moved += [
         nid

@@ -236,6 +236,11 @@ class User:
     people_waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
     @property
+    def joined(self) -> list[int]:
+        """The numbers of the rooms that the user is in."""
+        return [nid for nid, each in self.rooms.items() if each.membership == "join"]
+
+    @property
     def cost(self) -> int:
         """Bytes in memory, roughly."""
         return _ROOM_COST + _MEMBER_COST * len(self.rooms)

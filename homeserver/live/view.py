@@ -19,11 +19,11 @@ from homeserver.events.events import Events
 from homeserver.events.keys import StateKeys
 from homeserver.live import loading
 from homeserver.live.changes import Change, Kind
+from homeserver.live.pulses import OF_PEOPLE, Pulses, replay
 from homeserver.live.room import Member, Pulse, Room, RoomDelta, User
 
 _ROOM_BYTES: Final = 192 * 1024 * 1024
 _USER_BYTES: Final = 32 * 1024 * 1024
-_PULSES: Final = 500_000
 _LOG_LENGTH: Final = 2000
 _LOAD_TRIES: Final = 5
 # What moves the user of its column.
@@ -37,7 +37,6 @@ _OF_USER: Final = frozenset(
         Kind.THREADS,
     )
 )
-_OF_PEOPLE: Final = frozenset((Kind.PRESENCE, Kind.PROFILE))
 
 Loaded = TypeVar("Loaded")
 Applied = RoomDelta | tuple[int, Change]
@@ -62,7 +61,7 @@ class View:
         # Whatever somebody still holds goes on moving, also once it is forgotten.
         self._held_rooms: WeakValueDictionary[int, Room] = WeakValueDictionary()
         self._held_users: WeakValueDictionary[str, User] = WeakValueDictionary()
-        self._pulses: LruCache[int, Pulse] = LruCache(_PULSES)
+        self._pulses = Pulses()
         self._loading_rooms: dict[int, asyncio.Future[Room | None]] = {}
         self._waiting: dict[UserId, User] = {}
         self._waiting_for_position: list[tuple[int, asyncio.Future[None]]] = []
@@ -114,7 +113,7 @@ class View:
         self._users.clear()
         self._held_rooms.clear()
         self._held_users.clear()
-        self._pulses.clear()
+        self._pulses.reset(position)
         self._log.clear()
         self._log_from = self.position = position
         for listener in self._reset_listeners:
@@ -131,11 +130,7 @@ class View:
         leaving = room.joined_local.intersection(delta.members) if room else ()
         if room is not None:
             room.apply(delta)
-        pulse = self._pulses.peek(delta.room_nid)
-        if pulse is not None:
-            pulse.events = max(pulse.events, delta.last)
-            if delta.members:
-                pulse.members = max(pulse.members, delta.last)
+        self._pulses.note_events(delta)
         for user_id, member in delta.members.items():
             user = self._held_users.get(user_id)
             if user is not None and delta.last > user.position:
@@ -149,7 +144,7 @@ class View:
     def _apply_change(self, position: int, change: Change) -> None:
         match change.kind:
             case Kind.RECEIPT | Kind.TYPING | Kind.STICKY:
-                self._move_room(position, change)
+                self._move_rooms(position, change)
             case Kind.REDACTED | Kind.BACKFILLED if change.ref is not None:
                 self._events.forget(change.ref)
             case Kind.MEMBERSHIP:
@@ -157,7 +152,8 @@ class View:
             case Kind.FORGOTTEN | Kind.ACCOUNT_DATA | Kind.DEVICE_KEYS | Kind.THREADS:
                 self._move_user(position, change)
             case Kind.DEVICE_LIST | Kind.TOKENS:
-                self._move_device_list(position, change)
+                self._move_user(position, change)
+                self._move_rooms(position, change)
             case Kind.PRESENCE | Kind.PROFILE:
                 self._move_people(position, change)
             case Kind.TO_DEVICE if change.reach is not None:
@@ -168,22 +164,8 @@ class View:
         for listener in self._listeners.get(change.kind, ()):
             listener(position, change)
 
-    def _move_room(self, position: int, change: Change) -> None:
-        room_nid = change.room_nid or 0
-        pulse = self._pulses.peek(room_nid)
-        if pulse is not None:
-            if change.kind is Kind.TYPING:
-                pulse.typing = max(pulse.typing, position)
-            else:
-                pulse.receipts = max(pulse.receipts, position)
-        self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
-
-    def _move_device_list(self, position: int, change: Change) -> None:
-        self._move_user(position, change)
-        for room_nid in change.reach.rooms if change.reach else ():
-            pulse = self._pulses.peek(room_nid)
-            if pulse is not None:
-                pulse.devices = max(pulse.devices, position)
+    def _move_rooms(self, position: int, change: Change) -> None:
+        for room_nid in self._pulses.note_change(position, change):
             self._wake_room(room_nid, self._held_rooms.get(room_nid), ())
 
     def _move_people(self, position: int, change: Change) -> None:
@@ -192,10 +174,7 @@ class View:
         if user is not None:
             user.people = max(user.people, position)
             user.wake_for_people()
-        for room_nid in change.reach.rooms if change.reach else ():
-            pulse = self._pulses.peek(room_nid)
-            if pulse is not None:
-                pulse.people = max(pulse.people, position)
+        for room_nid in self._pulses.note_change(position, change):
             for waiting in self._waiting_in(room_nid, self._held_rooms.get(room_nid)):
                 waiting.wake_for_people()
 
@@ -256,15 +235,15 @@ class View:
 
         `people`: also when somebody's presence or profile did.
         """
-        moved = await self.moved(user, people=people)
-        if timeout_s <= 0 or moved > since or self.is_stopping:
+        moved = await self.has_moved(user, since, people=people)
+        if timeout_s <= 0 or moved or self.is_stopping:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiters = user.people_waiters if people else user.waiters
         waiters.add(waiter)
         self._waiting[user.user_id] = user
         try:
-            # Nothing was awaited since `moved`, so nothing was missed.
+            # Nothing was awaited since the look, so nothing was missed.
             async with asyncio.timeout(timeout_s):
                 await waiter
                 # COMPAT(matrix-js-sdk): who sends an event in a thread has to hear its
@@ -284,20 +263,32 @@ class View:
         for user in self._waiting.values():
             user.wake()
 
-    async def moved(self, user: User, *, people: bool = False) -> int:
-        """The last position at which anything that the user can sync moved."""
-        joined = [n for n, m in user.rooms.items() if m.membership == "join"]
-        pulses = await self.pulses(joined)
-        moved = max(user.moved, *(p.last for p in pulses.values()), 0)
-        if people:
-            return max(moved, user.people, *(p.people for p in pulses.values()))
+    async def has_moved(self, user: User, since: int, *, people: bool = False) -> bool:
+        """Whether anything that the user can sync moved after a position.
+
+        `people`: or presence or profile of somebody.
+        """
+        if user.moved > since or (people and await self.people_moved(user, since)):
+            return True
+        return bool(await self.rooms_moved(user, since))
+
+    async def rooms_moved(self, user: User, since: int) -> list[int]:
+        """The user's joined rooms in which anything moved that every client wants."""
+        moved = self._pulses.moved(since, user.rooms)
+        if moved is None:
+            pulses = await self.pulses(user.joined)
+            moved = [nid for nid, pulse in pulses.items() if pulse.last > since]
         return moved
 
-    async def people_moved(self, user: User) -> int:
-        """The last position at which presence or profile of somebody moved."""
-        joined = [n for n, m in user.rooms.items() if m.membership == "join"]
-        pulses = await self.pulses(joined)
-        return max(user.people, *(p.people for p in pulses.values()), 0)
+    async def people_moved(self, user: User, since: int) -> bool:
+        """Whether presence or profile of somebody moved after a position."""
+        if user.people > since:
+            return True
+        moved = self._pulses.moved(since, user.rooms, people=True)
+        if moved is None:
+            pulses = await self.pulses(user.joined)
+            return any(pulse.people > since for pulse in pulses.values())
+        return bool(moved)
 
     async def wait_for_position(self, position: int, timeout_s: float) -> bool:
         """Wait until the view is at a position; False when it took too long."""
@@ -428,7 +419,7 @@ class View:
         if change.user_id == user.user_id:
             if change.kind in _OF_USER:
                 self._move_user(position, change)
-            elif change.kind in _OF_PEOPLE:
+            elif change.kind in OF_PEOPLE:
                 user.people = position
         if change.reach is not None and user.user_id in change.reach.users:
             self._move_inbox(position, user.user_id)
@@ -449,12 +440,9 @@ class View:
             )
             for item in self._log:
                 if _last_of(item) > position:
-                    _replay_pulse(loaded, item)
+                    replay(loaded, item)
             for nid, pulse in loaded.items():
-                known = self._pulses.peek(nid)
-                if known is None:
-                    self._pulses.put(nid, pulse)
-                found[nid] = known or pulse
+                found[nid] = self._pulses.keep(nid, pulse)
         return found
 
     async def _load(
@@ -474,26 +462,3 @@ class View:
 
 def _last_of(item: Applied) -> int:
     return item.last if isinstance(item, RoomDelta) else item[0]
-
-
-def _replay_pulse(pulses: dict[int, Pulse], item: Applied) -> None:
-    if isinstance(item, RoomDelta):
-        pulse = pulses.get(item.room_nid)
-        if pulse is not None:
-            pulse.events = max(pulse.events, item.last)
-            if item.members:
-                pulse.members = max(pulse.members, item.last)
-        return
-    position, change = item
-    for room_nid in change.reach.rooms if change.reach else ():
-        if room_nid not in pulses:
-            continue
-        if change.kind in _OF_PEOPLE:
-            pulses[room_nid].people = max(pulses[room_nid].people, position)
-        else:
-            pulses[room_nid].devices = max(pulses[room_nid].devices, position)
-    pulse = pulses.get(change.room_nid or 0)
-    if pulse is not None and change.kind is Kind.RECEIPT:
-        pulse.receipts = max(pulse.receipts, position)
-    elif pulse is not None and change.kind is Kind.TYPING:
-        pulse.typing = max(pulse.typing, position)

@@ -43,15 +43,16 @@ async def _new(
 ) -> list[Presence]:
     """What moved, and who is there of people who are new to the user."""
     since = request.since
-    joined = [nid for nid, m in user.rooms.items() if m.membership == "join"]
+    joined = user.joined
     most = min(request.filter.presence.limit or _MOST, _MOST)
     if since is None:
         async with sources.db.read() as tx:
             return await reading.there(tx, user.user_id, joined, most)
-    pulses = await sources.live.pulses(joined)
+    view = sources.live.view
+    pulses = await view.pulses(await view.rooms_moved(user, since))
     new = [nid for nid in joined if user.rooms[nid].position > since]
     come = [n for n, p in pulses.items() if p.members > since and n not in new]
-    moved = await sources.live.view.people_moved(user) > since
+    moved = await view.people_moved(user, since)
     found: list[Presence] = []
     if not (new or come or moved):
         return found

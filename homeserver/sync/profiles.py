@@ -28,11 +28,11 @@ async def read(
     if not names:
         return {}
     since, view = request.since or 0, sources.live.view
-    joined = [nid for nid, m in user.rooms.items() if m.membership == "join"]
-    pulses = await sources.live.pulses(joined)
+    joined = user.joined
+    pulses = await view.pulses(await view.rooms_moved(user, since))
     new = [nid for nid in joined if user.rooms[nid].position > since]
     come = [n for n, p in pulses.items() if p.members > since and n not in new]
-    moved = await view.people_moved(user) > since
+    moved = await view.people_moved(user, since)
     if not (new or come or moved):
         return {}
     said: list[Said] = []

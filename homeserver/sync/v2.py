@@ -47,9 +47,10 @@ async def incremental(
     since = request.since or 0
     # Also when nothing moved: what was acknowledged is deleted.
     inbox = await to_device.read(sources, request, user, upto)
-    moved_at = await sources.live.view.moved(user, people=people.are_wanted(request))
-    if not request.full_state and not inbox.messages and moved_at <= since:
-        return None
+    if not request.full_state and not inbox.messages:
+        wants_people = people.are_wanted(request)
+        if not await sources.live.view.has_moved(user, since, people=wants_people):
+            return None
     moved = await _moved(sources, request, user)
     extras, account_data = await _extras(sources, request, user, moved, upto)
     moved.joined.update(
@@ -148,12 +149,12 @@ async def _device_sections(
 async def _moved(sources: Sources, request: SyncRequest, user: User) -> Moved:
     since = request.since or 0
     moved = Moved({}, {}, {}, {})
-    pulses = await sources.live.pulses(
-        nid for nid, member in user.rooms.items() if member.membership == "join"
-    )
+    for nid in await sources.live.view.rooms_moved(user, since):
+        moved.joined[nid] = user.rooms[nid]
+    if user.moved <= since and not request.full_state:
+        return moved  # no membership of theirs is new
     for nid, member in user.rooms.items():
-        pulse = pulses.get(nid)
-        newer = member.position > since or (pulse is not None and pulse.last > since)
+        newer = member.position > since
         if newer or (request.full_state and member.membership == "join"):
             _sort(moved, nid, member, request)
     return moved

@@ -157,7 +157,7 @@ async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
     quiet = desk.connections.quiet(call.key, call.pos, call.asked)
     while True:
         user = await live.user(call.viewer.user_id)
-        if quiet is None or await live.view.moved(user, people=people) > quiet.upto:
+        if quiet is None or await live.view.has_moved(user, quiet.upto, people=people):
             made = await answers.make_answer(
                 sources,
                 desk.facts,
