@@ -105,7 +105,8 @@ def _is_text(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-# Browsers call only what clients do; for everything else CORS headers say too much.
+# Scripts of other sites call only what clients do; for everything else, such as pages
+# for people, CORS headers say too much.
 _FEDERATION: Final = CIMultiDict({"Server": SERVER})
 _CLIENT: Final = CIMultiDict({"Server": SERVER, **CORS})
 _JSON: Final = "application/json"
@@ -114,7 +115,7 @@ Headers: TypeAlias = "CIMultiDict[str]"
 
 def common_headers(path: str) -> Headers:
     """The headers that every response of the path's API has."""
-    if path.startswith(("/_matrix/federation/", "/_matrix/key/")):
+    if path.startswith(("/_matrix/federation/", "/_matrix/key/", "/account")):
         return _FEDERATION
     return _CLIENT
 

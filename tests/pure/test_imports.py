@@ -36,6 +36,7 @@ LINES = """
     homeserver.live
     homeserver.context
     homeserver.http
+    homeserver.pages
     homeserver.server_keys
     homeserver.destinations
     homeserver.appservices
