@@ -43,7 +43,7 @@ LINES = """
     homeserver.accounts
     homeserver.rooms
     homeserver.devices
-    homeserver.login homeserver.oauth homeserver.profile homeserver.receipts
+    homeserver.login homeserver.profile homeserver.oauth homeserver.receipts
     homeserver.typing homeserver.presence
     homeserver.relations
     homeserver.push homeserver.people

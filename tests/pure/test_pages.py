@@ -28,6 +28,7 @@ def texts_of_code() -> set[str]:
     return {
         call.args[0].value
         for path in ROOT.rglob("*.py")
+        if "homeserver.pages" in path.read_text()
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         and getattr(call.func, "id", getattr(call.func, "attr", "")) == "say"

@@ -13,6 +13,9 @@ from tests.support import openapi
 BESIDES_THE_SPECIFICATION = (
     "/_synapse/",
     "/metrics",
+    "/account",  # pages for people
+    "/oauth2/",  # RFC 6749 and its family
+    "/.well-known/openid-configuration",  # MSC2965 as it was once
     "/_matrix/client/unstable/",
     "/_matrix/client/v1/rtc/",  # MSC4143
 )
