@@ -23,6 +23,7 @@ from homeserver.accounts.client_api import (
     openid,
     session,
 )
+from homeserver.appservices.services import Services
 from homeserver.bounded import LruCache
 from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
@@ -267,7 +268,10 @@ class Server:
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
-        authentication = Authentication(db, live, ctx.clock)
+        services = Services(config, db, live)
+        ctx.parts.put(services)
+        await stack.enter_async_context(services)
+        authentication = Authentication(db, live, ctx.clock, services)
         authentication.start()
         stack.push_async_callback(authentication.stop)
         typing_ender = TypingEnder(db, live)

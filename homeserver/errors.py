@@ -234,6 +234,11 @@ def exclusive(message: str) -> MatrixError:
     return MatrixError(400, "M_EXCLUSIVE", message)
 
 
+def unknown_device() -> MatrixError:
+    """The user has no such device. Spec: application-service-api#identity-assertion."""
+    return MatrixError(400, "M_UNKNOWN_DEVICE", "The user has no such device.")
+
+
 def weak_password(message: str) -> MatrixError:
     """The password is too easy to guess."""
     return MatrixError(400, "M_WEAK_PASSWORD", message)

@@ -17,9 +17,11 @@ import structlog
 
 from federation.ids import DeviceId, UserId
 from homeserver import errors
-from homeserver.accounts import tokens
+from homeserver.accounts import masquerade, tokens
 from homeserver.accounts.store import devices
 from homeserver.accounts.store import tokens as store
+from homeserver.appservices.registration import Service
+from homeserver.appservices.services import Services
 from homeserver.bounded import LruCache
 from homeserver.clock import Clock
 from homeserver.context import Context
@@ -48,8 +50,11 @@ class _Remembered:
 class Authentication:
     """The access tokens that one process knows."""
 
-    def __init__(self, db: Database, live: Live, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, live: Live, clock: Clock, services: Services
+    ) -> None:
         self._db = db
+        self._services = services
         self._clock = clock
         self._known: LruCache[bytes, _Remembered] = LruCache(MAX_REMEMBERED)
         self._by_user: dict[str, set[bytes]] = {}
@@ -59,6 +64,7 @@ class Authentication:
         self._writer: asyncio.Task[None] | None = None
         live.on_change(Kind.TOKENS, self._forget)
         live.on_reset(self.forget_all)
+        services.on_change(self.forget_all)
 
     def start(self) -> None:
         """Begin to note when devices were last seen."""
@@ -83,6 +89,9 @@ class Authentication:
 
         Spec: client-server-api#using-access-tokens
         """
+        service = self._services.by_token(token)
+        if service is not None:
+            return await self._masquerade(service, request)
         token_hash = tokens.hash_of(token)
         known = self._known.get(token_hash)
         if known is None:
@@ -124,6 +133,23 @@ class Authentication:
         if changes == self._changes:
             self._remember(token_hash, remembered)
         return remembered
+
+    async def _masquerade(self, service: Service, request: Request) -> Requester:
+        """The user for whom a service asks. Raises: M_FORBIDDEN, M_UNKNOWN_DEVICE."""
+        user_id, device_id = masquerade.asked_for(service, request)
+        name = f"{service.registration.as_token}\0{user_id}\0{device_id or ''}"
+        key = tokens.hash_of(name)
+        known = self._known.get(key)
+        if known is None:
+            changes = self._changes
+            requester = await masquerade.find(self._db, service, user_id, device_id)
+            known = _Remembered(requester, None)
+            if changes == self._changes:
+                self._remember(key, known)
+        now = self._clock.ms()
+        if now - known.seen_ms > SEEN_SECONDS * 1000:
+            self._see(known, now, request.ip)
+        return known.requester
 
     def _remember(self, token_hash: bytes, remembered: _Remembered) -> None:
         if len(self._known) >= MAX_REMEMBERED:

@@ -139,7 +139,12 @@ class _Reader:
             value = getattr(struct, one.name)
             _, meta = meta_of(one.type)
             kind = (meta.extra or {}).get("path")
-            if kind and value:
+            if kind and isinstance(value, tuple):
+                paths = [(base / Path(v).expanduser()).absolute() for v in value]
+                changed[one.name] = tuple(map(str, paths))
+                for number, path in enumerate(paths):
+                    self._check_file(path, (*at, one.name, number))
+            elif kind and value:
                 path = (base / Path(value).expanduser()).absolute()
                 changed[one.name] = str(path)
                 if kind == "file":

@@ -187,6 +187,20 @@ class Federation(Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class Appservices(Struct, frozen=True, kw_only=True):
+    """Bridges and bots that act for many users: application services."""
+
+    registrations: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The registration files that they come with (YAML), such as"
+            ' ["irc.yaml"]. Read again when they change, or at SIGHUP. Only the url in'
+            " each is ever asked, wherever that is.",
+            extra={"path": "file"},
+        ),
+    ] = ()
+
+
 class Calls(Struct, frozen=True, kw_only=True):
     """What calls of clients go over; they need it when they cannot reach each other."""
 
@@ -427,6 +441,7 @@ class Config(Struct, frozen=True, kw_only=True):
     rooms: Rooms = Rooms()
     retention: Retention = Retention()
     federation: Federation = Federation()
+    appservices: Appservices = Appservices()
     calls: Calls = Calls()
     presence: Presence = Presence()
     user_directory: UserDirectory = UserDirectory()

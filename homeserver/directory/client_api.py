@@ -11,6 +11,7 @@ from federation.errors import Malformed, Rejected
 from federation.ids import RoomAlias, RoomId, ServerName, parse_room_id, server_of
 from federation.query_bodies import PublicRoomsQuery, parse_public_rooms_query
 from homeserver import errors
+from homeserver.appservices.services import Services
 from homeserver.context import Context
 from homeserver.directory.listing import MAX_LIMIT, list_published
 from homeserver.directory.remote import ask_for_published
@@ -60,6 +61,8 @@ async def set_room_alias(ctx: Context, request: ClientRequest) -> Answer:
             f"roomAlias: this server makes only aliases that end with"
             f" ':{ctx.server_name}'."
         )
+    services = ctx.parts.get(Services)
+    services.check_alias(alias, services.get(request.who.service_id or ""))
     try:
         room_id = parse_room_id(request.body(NewAlias).room_id)
     except Malformed as error:
@@ -111,7 +114,14 @@ async def delete_room_alias(ctx: Context, request: ClientRequest) -> Answer:
 async def _may_delete(
     ctx: Context, request: ClientRequest, alias: Alias, room: Room | None
 ) -> bool:
-    if alias.creator == request.user_id or request.who.is_admin:
+    services = ctx.parts.get(Services)
+    service = services.get(request.who.service_id or "")
+    if service is not None and service.is_alias(alias.alias):
+        return True
+    if request.who.is_admin:
+        return True
+    services.check_alias(alias.alias)
+    if alias.creator == request.user_id:
         return True
     return room is not None and await _may_name(ctx, request, room)
 

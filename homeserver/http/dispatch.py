@@ -172,6 +172,7 @@ class Dispatcher:
             hall.limits,
         )
         request: Request
+        is_limited = True
         if route.who is Who.SERVER:
             request = served = FederationRequest(*arguments)
             await _receive(request, route)
@@ -182,7 +183,7 @@ class Dispatcher:
             key = address_key(request.ip)
         else:
             request = asked = ClientRequest(*arguments)
-            token = _token_of(raw, asked)
+            token = token_of(raw, asked)
             if token is not None:
                 asked.requester = await hall.authenticators.access_token(
                     hall.context, asked, token
@@ -191,12 +192,13 @@ class Dispatcher:
                     _check_guest(route, values)
                 _check_standing(asked.requester, route, values)
                 key = str(asked.requester.user_id)
+                is_limited = not asked.requester.is_unlimited
             elif route.who is Who.USER:
                 raise errors.missing_token()
             else:
                 asked.requester = None
                 key = address_key(request.ip)
-        if route.limit is not None:
+        if route.limit is not None and is_limited:
             hall.limits.spend(route.limit, key)
         if route.who is not Who.SERVER:
             await _receive(request, route)
@@ -287,7 +289,7 @@ def _check_guest(route: Route, values: Sequence[str]) -> None:
         raise errors.guest_access_forbidden()
 
 
-def _token_of(raw: BaseRequest, request: Request) -> str | None:
+def token_of(raw: BaseRequest, request: Request) -> str | None:
     """The access token.
 
     COMPAT(clients of v1.10 and older): as a query parameter, which v1.11 deprecated

@@ -70,6 +70,9 @@ class Requester:
     is_guest: bool = False
     is_locked: bool = False
     is_suspended: bool = False
+    # The application service that asks for this user; it may be free of rate limits.
+    service_id: str | None = None
+    is_unlimited: bool = False
 
 
 class Request:
@@ -245,6 +248,11 @@ class ClientRequest(Request):
     __slots__ = ("requester",)
 
     requester: Requester | None
+
+    def spend(self, limit: Limit, key: str) -> None:
+        """Count against a further limit. Raises: M_LIMIT_EXCEEDED."""
+        if self.requester is None or not self.requester.is_unlimited:
+            super().spend(limit, key)
 
     @property
     def who(self) -> Requester:

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     PUSHERS = 30  # user_id
     THREADS = 32  # user_id, room_nid: a thread that the user follows, or no longer
     STICKY = 31  # room_nid, ref: event_nid of a sticky event that was admitted late
+    APPSERVICES = 33  # a registration of an application service
     # user_id (anybody's); `Reach` has the rooms where it is seen.
     PRESENCE = 45
     PROFILE = 46

@@ -22,15 +22,16 @@ from homeserver.accounts.verify import (
     identified_user,
     verify_password,
 )
+from homeserver.appservices.services import Services
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody
+from homeserver.http.limits import address_key, logins, lookups, registrations
 from homeserver.http.limits import login_tokens as login_token_limit
-from homeserver.http.limits import logins, lookups, registrations
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
 from homeserver.http.well_known import client_discovery
-from homeserver.login import guests
+from homeserver.login import appservices, guests
 from homeserver.login.register import (
     check_available,
     make_account,
@@ -69,6 +70,7 @@ async def get_login_flows(_ctx: Context, _request: Request) -> Answer:
         "flows": [
             {"type": "m.login.password"},
             {"type": "m.login.token", "get_login_token": True},
+            {"type": appservices.TYPE},
         ]
     }
 
@@ -82,12 +84,15 @@ class _Login(msgspec.Struct):
     refresh_token: bool | None = None
 
 
-@route("POST", V3 + "/login", auth=nobody, limit=logins)
+@route("POST", V3 + "/login", auth=nobody)
 async def login(ctx: Context, request: Request) -> Answer:
     """Log in. Spec: client-server-api#post_matrixclientv3login."""
     form, body = request.body(_Login), request.json_object()
+    appservices.spend(ctx, request, logins, form.type)
     check_device(form.device_id, form.initial_device_display_name)
     match form.type:
+        case appservices.TYPE:
+            account = await appservices.log_in(ctx, request, body)
         case "m.login.password":
             account = await _login_by_password(ctx, request, body)
         case "m.login.token":
@@ -183,6 +188,7 @@ async def refresh(ctx: Context, request: Request) -> Answer:
 
 
 class _Registration(msgspec.Struct):
+    type: str | None = None
     auth: dict[str, object] | None = None
     username: str | None = None
     password: str | None = None
@@ -193,12 +199,18 @@ class _Registration(msgspec.Struct):
     guest_access_token: str | None = None
 
 
-@route("POST", V3 + "/register", auth=nobody, limit=registrations)
+@route("POST", V3 + "/register", auth=nobody)
 async def register(ctx: Context, request: Request) -> Answer:
     """Make an account. Spec: client-server-api#post_matrixclientv3register."""
     if request.query_choice("kind", "user", "guest") == "guest":
+        request.spend(registrations, address_key(request.ip))
         return await _register_guest(ctx, request)
     form = request.body(_Registration)
+    appservices.spend(ctx, request, registrations, form.type)
+    if form.type == appservices.TYPE:
+        check_device(form.device_id, form.initial_device_display_name)
+        user_id = await appservices.register(ctx, request, form.username)
+        return await _registered(ctx, request, form, user_id)
     operation = registration(ctx.db, ctx.config.registration.mode)
     user_id, is_guest = await _wanted(ctx, form)
     check_device(form.device_id, form.initial_device_display_name)
@@ -212,6 +224,13 @@ async def register(ctx: Context, request: Request) -> Answer:
     )
     if is_guest:
         await guests.note_end(ctx, user_id)
+    return await _registered(ctx, request, form, user_id)
+
+
+async def _registered(
+    ctx: Context, request: Request, form: _Registration, user_id: UserId
+) -> Answer:
+    """The answer to who has made an account: logged in, unless that is not wanted."""
     if form.inhibit_login:
         return {"user_id": user_id, "home_server": ctx.server_name}
     opened = await open_session(
@@ -234,6 +253,7 @@ async def _wanted(ctx: Context, form: _Registration) -> tuple[UserId, bool]:
         return await guests.guest_of(ctx, form.guest_access_token, form.username), True
     user_id = new_user_id(form.username, ctx.server_name)
     await check_available(ctx.db, user_id)
+    ctx.parts.get(Services).check_user(user_id)
     return user_id, False
 
 
@@ -257,4 +277,5 @@ async def check_username_availability(ctx: Context, request: Request) -> Answer:
     """
     user_id = new_user_id(request.query_required("username"), ctx.server_name)
     await check_available(ctx.db, user_id)
+    ctx.parts.get(Services).check_user(user_id)
     return {"available": True}

@@ -6,6 +6,7 @@ from federation.wire.calls_queries import query_profile
 from federation.wire.errors import BadResponse, NotReachable, RemoteError
 from homeserver import errors
 from homeserver.accounts.store import profiles, users
+from homeserver.appservices.queries import has_user
 from homeserver.context import Context
 from homeserver.db.pool import Database
 
@@ -23,11 +24,25 @@ async def find_profile(
     Raises: M_NOT_FOUND; M_FORBIDDEN, when the user's server says so; 502.
     """
     if server_of(user_id) == ctx.server_name:
-        return await local_profile(ctx.db, user_id, field)
+        return await our_profile(ctx, user_id, field)
     if not ctx.config.federation.enabled:
         raise no_such_profile()
     found = await _remote_profile(ctx, user_id, field)
     return found if field is None else _only(found, field)
+
+
+async def our_profile(
+    ctx: Context, user_id: UserId, field: str | None = None
+) -> JsonObject:
+    """The same as `local_profile`; who is not there may be a service's to make."""
+    try:
+        return await local_profile(ctx.db, user_id, field)
+    except errors.MatrixError:
+        async with ctx.db.read() as tx:
+            is_taken = await users.is_taken(tx, user_id)
+        if is_taken or not await has_user(ctx, user_id):
+            raise
+    return await local_profile(ctx.db, user_id, field)
 
 
 async def local_profile(

@@ -9,7 +9,7 @@ from homeserver.http.limits import federation
 from homeserver.http.replies import Answer
 from homeserver.http.requests import FederationRequest
 from homeserver.http.routes import route
-from homeserver.profile.find import local_profile
+from homeserver.profile.find import our_profile
 
 
 @route(
@@ -31,7 +31,7 @@ async def query_profile(ctx: Context, request: FederationRequest) -> Answer:
         raise errors.invalid_param(f"user_id: {error}.") from None
     if server_of(user_id) != ctx.server_name:
         raise errors.invalid_param("user_id: the user is not of this server.")
-    profile = await local_profile(ctx.db, user_id)
+    profile = await our_profile(ctx, user_id)
     field = request.query_str("field")
     if field is None:
         return profile

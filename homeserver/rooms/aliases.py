@@ -25,6 +25,7 @@ from federation.query_bodies import DirectoryEntry
 from federation.wire import calls_queries
 from federation.wire.errors import RemoteError, WireError
 from homeserver import errors
+from homeserver.appservices.queries import has_alias
 from homeserver.context import Context
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_one_as
@@ -152,6 +153,9 @@ async def resolve_local_alias(ctx: Context, alias: RoomAlias) -> DirectoryEntry:
     """The room behind an alias of this server. Raises: M_NOT_FOUND."""
     async with ctx.db.read() as tx:
         found = await find_alias(tx, alias)
+    if found is None and await has_alias(ctx, alias):
+        async with ctx.db.read() as tx:
+            found = await find_alias(tx, alias)
     if found is None:
         raise no_such_alias(alias)
     room = await ctx.live.room(found.room_id)

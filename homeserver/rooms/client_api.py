@@ -5,7 +5,7 @@ from typing import Final
 
 from orjson import Fragment
 
-from federation.canonical_json import JsonObject, JsonValue
+from federation.canonical_json import MAX_INTEGER, JsonObject, JsonValue
 from federation.ids import EventId, RoomId, UserId
 from homeserver import errors
 from homeserver.context import Context
@@ -85,6 +85,19 @@ def _sticky_ms(request: ClientRequest) -> int | None:
     return duration_ms
 
 
+def _timestamp(request: ClientRequest) -> int | None:
+    """The time that an application service gives its event. Raises: M_INVALID_PARAM.
+
+    Spec: application-service-api#timestamp-massaging
+    """
+    if request.who.service_id is None or request.query_str("ts") is None:
+        return None
+    ts = request.query_int("ts", 0)
+    if ts > MAX_INTEGER:
+        raise errors.invalid_param(f"ts: at most {MAX_INTEGER} is taken.")
+    return ts
+
+
 async def _put(ctx: Context, request: ClientRequest, post: Post) -> Answer:
     """Send it now, or schedule it when the client asks for that. MSC4140."""
     if request.query_str(_DELAY) is not None:
@@ -106,6 +119,7 @@ async def send_message(ctx: Context, request: ClientRequest) -> Answer:
         type=request.path(str, "eventType"),
         content=request.event_content(),
         txn=txn_of(request),
+        origin_server_ts=_timestamp(request),
         sticky_ms=_sticky_ms(request),
     )
     return await _put(ctx, request, post)
@@ -163,6 +177,7 @@ async def set_room_state_with_key(ctx: Context, request: ClientRequest) -> Answe
         type=request.path(str, "eventType"),
         content=request.event_content(),
         state_key=request.path(str, "stateKey"),
+        origin_server_ts=_timestamp(request),
         sticky_ms=_sticky_ms(request),
     )
     return await _put(ctx, request, post)

@@ -18,6 +18,7 @@ from federation.errors import Malformed, Rejected
 from federation.ids import RoomAlias, UserId, parse_room_alias, parse_user_id, server_of
 from federation.room_versions import RoomVersion
 from homeserver import errors
+from homeserver.appservices.services import Services
 from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.http import bodies
@@ -118,7 +119,10 @@ async def create_room(ctx: Context, request: ClientRequest) -> Answer:
     """
     asked = bodies.to_struct(request.event_content(), CreateRoom)
     plan = _plan(ctx, request.user_id, asked)
-    if plan.invitees:
+    if plan.alias is not None:
+        services = ctx.parts.get(Services)
+        services.check_alias(plan.alias, services.get(request.who.service_id or ""))
+    if plan.invitees and not request.who.is_unlimited:
         request.limits.spend(invites, request.user_id, len(plan.invitees))
     room = await _make(ctx, plan)
     await _invite_others(ctx, room, plan)

@@ -145,7 +145,8 @@ async def _send(
     content: JsonObject,
     txn: tuple[str, str] | None = None,
 ) -> EventId:
-    new = NewEvent(MEMBER, sender, content, target, txn=txn)
+    ts: int | None = None,
+    new = NewEvent(MEMBER, sender, content, target, origin_server_ts=ts, txn=txn)
     return await send_event(ctx, room, new)
 
 
@@ -415,6 +416,7 @@ async def set_membership(
 ) -> EventId:
     """Send a member event as `PUT /state` gives it, by the flow that it stands for.
 
+    origin_server_ts: int | None = None,
     Nobody can vouch for themselves: what the content says of that does not count.
 
     Raises: M_INVALID_PARAM, M_BAD_JSON, M_FORBIDDEN.
@@ -438,7 +440,7 @@ async def set_membership(
         await _join_held(ctx, room, sender, content, ())
         await _joined(ctx, room_id, sender)
         return await _event_id_now(ctx, room, sender)
-    return await _send(ctx, room, sender, target, content, txn)
+    return await _send(ctx, room, sender, target, content, txn, origin_server_ts)
 
 
 async def _event_id_now(ctx: Context, room: Room, user_id: UserId) -> EventId:

@@ -142,7 +142,13 @@ async def _put_state(
     room_id, content = post.room_id, post.content
     if post.type == membership.MEMBER:
         return await membership.set_membership(
-            ctx, sender, room_id, state_key, content, txn=post.txn
+            ctx,
+            sender,
+            room_id,
+            state_key,
+            content,
+            txn=post.txn,
+            origin_server_ts=post.origin_server_ts,
         )
     room = await ctx.live.require_joined(room_id, sender)
     if (post.type, state_key) == _CANONICAL_ALIAS:

@@ -10,6 +10,7 @@ import pytest
 from homeserver.accounts import passwords, tokens
 from homeserver.accounts.authentication import Authentication
 from homeserver.accounts.store import users
+from homeserver.appservices.services import Services
 from tests.support.api import Api, Json, RefusedError
 from tests.support.app import PASSWORD, Running, User
 
@@ -42,6 +43,7 @@ async def test_the_ways_to_log_in_are_listed(hearth: Running) -> None:
     assert flows == [
         {"type": "m.login.password"},
         {"type": "m.login.token", "get_login_token": True},
+        {"type": "m.login.application_service"},
     ]
 
 
@@ -177,7 +179,7 @@ async def test_a_token_that_is_mistyped_is_not_looked_up(hearth: Running) -> Non
 async def test_devices_are_seen(hearth: Running) -> None:
     hal = await hearth.registers()
     ctx = hearth.ctx
-    known = Authentication(ctx.db, ctx.live, ctx.clock)
+    known = Authentication(ctx.db, ctx.live, ctx.clock, ctx.parts.get(Services))
     request = SimpleNamespace(ip="192.0.2.7")
     await known.authenticate(ctx, request, hal.access_token)  # type: ignore[arg-type]
     await known.stop()

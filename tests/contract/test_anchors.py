@@ -20,7 +20,7 @@ REFERENCE = re.compile(r"([a-z\-]+(?:/v\d+)?)#([\w\-.]+)")
 SPEC = re.compile(r"Spec: (.*?)(?:\.\s|\.$|\n\s*\n|$)", re.DOTALL)
 DOCUMENTS = (
     *("client-server-api", "server-server-api", "push-gateway-api"),
-    *("appendices", "rooms"),
+    *("appendices", "rooms", "application-service-api"),
 )
 HEADING = re.compile(r"^#+\s+(.*?)\s*$", re.MULTILINE)
 EXPLICIT = re.compile(r"\{(?:id=\"|#)([\w\-]+)\"?\}")

@@ -144,9 +144,10 @@ async def test_no_server_is_unavailable(tmp_path):
         await migrate(f"postgresql://hearth@/hearth?host={tmp_path}")
 
 
-def test_the_shipped_steps_are_numbered_without_gaps_and_open_no_transaction():
+def test_the_shipped_steps_are_numbered_and_open_no_transaction():
     steps = Schema.shipped().steps
-    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    numbers = [step.number for step in steps]
+    assert numbers == sorted(set(numbers))
     for step in steps:
         words = step.sql.upper().split()
         assert not {"BEGIN;", "COMMIT;", "CONCURRENTLY"} & set(words), step.file

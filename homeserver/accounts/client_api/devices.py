@@ -13,7 +13,7 @@ from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import writes
-from homeserver.http.replies import Answer
+from homeserver.http.replies import Answer, Reply
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live.changes import Change, Kind
@@ -71,15 +71,22 @@ class _Update(msgspec.Struct):
 
 @route("PUT", V3 + "/devices/{deviceId}", auth=by_access_token, limit=writes)
 async def update_device(ctx: Context, request: ClientRequest) -> Answer:
-    """Give a device a name.
+    """Give a device a name. An application service makes devices with it.
 
     Spec: client-server-api#put_matrixclientv3devicesdeviceid
+    Spec: application-service-api#creating-devices
     """
     update = request.body(_Update)
     check_device(None, update.display_name)
     user_id, device_id = request.user_id, _device_id(request)
     async with ctx.db.read() as tx:
         found = await devices.device(tx, user_id, device_id)
+    if found is None and request.who.service_id is not None:
+        check_device(device_id, update.display_name)
+        new = devices.NewDevice(user_id, device_id, update.display_name)
+        change = Change(Kind.TOKENS, user_id=user_id)
+        await ctx.live.commit(devices.create, new, change)
+        return Reply(201, {})
     if found is None:
         raise _no_such_device()
     if update.display_name is not None:
@@ -92,7 +99,13 @@ async def update_device(ctx: Context, request: ClientRequest) -> Answer:
 async def _delete(
     ctx: Context, request: ClientRequest, auth: object, ids: tuple[DeviceId, ...]
 ) -> None:
-    """Delete devices once the user has shown the password."""
+    """Delete devices once the user has shown the password.
+
+    Application services need none. Spec: application-service-api#deleting-devices
+    """
+    if request.who.service_id is not None:
+        await end_sessions(ctx.live, request.user_id, ids)
+        return
     operation = uia.Uia(
         "delete_devices",
         [(uia.PASSWORD,)],

@@ -33,6 +33,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device that an application service makes."""
+
+    user_id: UserId
+    device_id: DeviceId
+    display_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """Devices of a user that are to go; None: all of them but `keep`."""
 
@@ -88,6 +97,23 @@ async def device(tx: Tx, user_id: UserId, device_id: DeviceId) -> Device | None:
         device_id,
     )
     return _device(tuple(row)) if row else None
+
+
+async def create(tx: Tx, batch: Sequence[Positioned[NewDevice]]) -> None:
+    """Make devices without tokens, unless they are there. For the committer."""
+    await tx.execute(
+        """
+        INSERT INTO devices (user_id, device_id, display_name)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+        ON CONFLICT (user_id, device_id) DO NOTHING
+        """,
+        [each.item.user_id for each in batch],
+        [each.item.device_id for each in batch],
+        [
+            None if each.item.display_name is None else to_text(each.item.display_name)
+            for each in batch
+        ],
+    )
 
 
 async def rename(tx: Tx, batch: Sequence[Positioned[Rename]]) -> None:

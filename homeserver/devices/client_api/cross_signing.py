@@ -80,7 +80,8 @@ async def _upload(
     if is_same and "master" in keys:
         return True
     session = None
-    if "master" in stored:
+    # Spec: application-service-api#cross-signing
+    if "master" in stored and request.who.service_id is None:
         operation = uia.Uia(
             "device_signing",
             [(uia.PASSWORD,)],
