@@ -110,6 +110,7 @@ from homeserver.rooms import (
 from homeserver.rooms.completing import Completer
 from homeserver.rooms.forgetting import Forgetter
 from homeserver.rooms.identity import KeyChecks
+from homeserver.rooms.policy import PolicyServers
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
@@ -267,6 +268,8 @@ class Server:
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
+        ctx.parts.put(await stack.enter_async_context(Postman(ctx)))
+        ctx.parts.put(PolicyServers())
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         services = Services(config, db, live)
         ctx.parts.put(services)

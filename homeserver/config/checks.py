@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from federation import room_versions
 from federation.errors import Malformed
 from federation.ids import parse_server_name, parse_user_id
+from federation.signatures import decode_base64
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,253}[A-Za-z0-9])?")
 
+_KEY_BYTES: Final = 32
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 _SIZE: Final = re.compile(r"([0-9]{1,12})([KMGT]?)")
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -30,6 +32,18 @@ def server_names(values: Sequence[str]) -> None:
     """A list of server names."""
     for value in values:
         server_name(value)
+
+
+def ed25519_key(value: str) -> None:
+    """Empty, or a public key of Ed25519."""
+    if not value:
+        return
+    try:
+        raw = decode_base64(value)
+    except Malformed:
+        raise ValueError("it is not base64") from None
+    if len(raw) != _KEY_BYTES:
+        raise ValueError(f"it has {len(raw)} bytes, an Ed25519 key has {_KEY_BYTES}")
 
 
 def not_empty(value: str) -> None:

@@ -14,6 +14,7 @@ from federation.ids import ServerName
 from federation.room_versions import RoomVersion
 from homeserver.config import checks
 from homeserver.config.media import Media
+from homeserver.config.policy import PolicyServers
 from homeserver.config.reading import read, read_text, resolve
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -441,6 +442,7 @@ class Config(Struct, frozen=True, kw_only=True):
     rooms: Rooms = Rooms()
     retention: Retention = Retention()
     federation: Federation = Federation()
+    policy_servers: PolicyServers = PolicyServers()
     appservices: Appservices = Appservices()
     calls: Calls = Calls()
     presence: Presence = Presence()

@@ -9,7 +9,7 @@ from homeserver.http.features import FEATURES, VERSIONS
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
-from homeserver.http.well_known import client_discovery, support
+from homeserver.http.well_known import client_discovery, policy_server, support
 
 
 @route("GET", "/_matrix/client/versions", auth=optional_access_token)
@@ -83,4 +83,18 @@ async def get_wellknown_support(ctx: Context, _request: Request) -> Answer:
     told = support(ctx.config)
     if not told:
         raise errors.not_found("This server does not say whom to turn to.")
+    return told
+
+
+@route("GET", "/.well-known/matrix/policy_server", auth=nobody, since="1.18")
+async def get_wellknown_policy(ctx: Context, _request: Request) -> Answer:
+    """The key of the policy server that has this server's name.
+
+    Raises: M_NOT_FOUND, when the configuration tells of none.
+
+    Spec: client-server-api#getwell-knownmatrixpolicy_server
+    """
+    told = policy_server(ctx.config)
+    if told is None:
+        raise errors.not_found("This server tells of no policy server.")
     return told

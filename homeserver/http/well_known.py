@@ -53,6 +53,12 @@ def support(config: Config) -> JsonObject:
     return told
 
 
+def policy_server(config: Config) -> JsonObject | None:
+    """What rooms put into `m.room.policy`, when a policy server has our name."""
+    key = config.policy_servers.public_key
+    return {"public_keys": {"ed25519": key.rstrip("=")}} if key else None
+
+
 def delegated_server(config: Config) -> str | None:
     """Where other servers are to go: to the host and port of `public_base_url`.
 

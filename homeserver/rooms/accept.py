@@ -1,4 +1,4 @@
-"""Judging and storing events of other servers: checks 4 to 6 on receipt of a PDU.
+"""Judging and storing events of other servers: checks 4 to 7 on receipt of a PDU.
 
 Before this: the event has the right format (1), its signatures (2) and hashes (3) were
 checked, its auth_events are stored, and its prev_events are stored with their states or
@@ -30,6 +30,7 @@ from homeserver.live.room import Head, Room
 from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
 from homeserver.rooms.build import CREATE, note_membership, note_redaction
+from homeserver.rooms.policy import POLICY, is_advised_against
 from homeserver.rooms.redact_on_ban import redacted_by
 from homeserver.state.states import NodeRow, insert_nodes
 
@@ -67,10 +68,16 @@ class Incoming:
     user's join through another server: the state before it becomes the room's state and
     what we knew before counts no more.
     `state_before`: given when prev_events are missing, then `missing` names them.
+    `recommended`: what the room's policy server makes of it; None: it was not asked.
+    `ours`: it was made here, and is not stored unless it is accepted. `txn` is the
+    device and the transaction ID that it was sent under.
     """
 
     pdu: Pdu
     vouched: bool = True
+    recommended: bool | None = None
+    ours: bool = False
+    txn: tuple[str, str] | None = None
     state_before: int | None = None
     missing: tuple[EventId, ...] = ()
     outgoing: bool = False
@@ -97,7 +104,8 @@ async def accept(
 ) -> tuple[Outcome, StoredEvent | None]:
     """Judge an event and store it: accepted, soft-failed or rejected.
 
-    Raises: LacksEvents; Conflict when other processes keep writing to the room.
+    Raises: LacksEvents; Unsigned, when the room's policy server has to be asked;
+    Conflict when other processes keep writing to the room.
     """
     for attempt in range(_TRIES):
         with contextlib.suppress(Conflict):
@@ -170,7 +178,8 @@ async def _accept(
         if judged is not None:
             _discard(live, (judged.event,))
         raise
-    await _store_aside(db, live, judged)
+    if not incoming.ours:
+        await _store_aside(db, live, judged)
     event = judged.event
     log.info(
         "event not accepted",
@@ -215,6 +224,11 @@ async def _judge(
         nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
         now = unknown | await state_pdus_of(live, nids)
         soft_failed = refusal(pdu, now, create, vouched=incoming.vouched) is not None
+    if rejected is None and not soft_failed and not incoming.begins:
+        at = writer.state_nid(POLICY)
+        soft_failed = await is_advised_against(
+            live, room, at, pdu, said=incoming.recommended
+        )
     if known is None:
         await live.events.numbers.reserve(1)
     nid = live.events.numbers.next() if known is None else known.nid
@@ -241,6 +255,8 @@ async def _judge(
             rejected=rejected,
             soft_failed=soft_failed,
             outgoing=incoming.outgoing,
+            txn_device=incoming.txn[0] if incoming.txn else None,
+            txn_id=incoming.txn[1] if incoming.txn else None,
         ),
         state_events=at_event,
         create=create,

@@ -35,9 +35,10 @@ from homeserver.rooms.build import Builder, NewEvent
 from homeserver.rooms.invite_check import check_takes_invite
 from homeserver.rooms.join import remote_join
 from homeserver.rooms.partial import joined_and_whole
+from homeserver.rooms.policy import POLICY, policy_server
 from homeserver.rooms.profiles import FIELDS, read_name
 from homeserver.rooms.remote import remote_invite, remote_knock, remote_leave
-from homeserver.rooms.send import send_event
+from homeserver.rooms.send import send_event, shown_to
 
 MEMBER: Final = "m.room.member"
 # A user's profile goes into all their rooms; so many are written to at once.
@@ -262,6 +263,8 @@ async def invite(
         builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
         draft = await builder.draft(new)
         auth_rules.check(draft.pdu, draft.state, create=draft.create)
+        server = await policy_server(ctx.live, room, writer.state_nid(POLICY))
+    draft = await shown_to(ctx, room, server, draft)
     await remote_invite(ctx, room, draft)
     return draft.pdu.event_id
 

@@ -30,6 +30,7 @@ from homeserver.live.room import Room
 from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
 from homeserver.rooms.checked import check_events
 from homeserver.rooms.outliers import root_of_state, store_outliers
+from homeserver.rooms.policy import Judgement, Unsigned, judge
 from homeserver.server_keys.verify import KeyUnknown, Verified
 
 T = TypeVar("T")
@@ -73,6 +74,8 @@ class Source:
     states_left: int = field(default=_STATES)
     # Events whose signatures do not hold.
     dropped: dict[EventId, BadSignature] = field(default_factory=dict)
+    # What the room's policy server has said already.
+    judgements: dict[EventId, Judgement] = field(default_factory=dict)
 
     async def ask(
         self, call: Callable[[ServerName, Limits], Awaitable[T]], limits: Limits
@@ -141,6 +144,10 @@ async def accept_with_what_it_needs(
                 incoming = replace(
                     incoming, state_before=root, missing=lacks.prev_events
                 )
+        except Unsigned as unsigned:
+            said = source.judgements.get(verified.pdu.event_id)
+            said = said or await judge(ctx, unsigned.server, verified.pdu)
+            incoming = replace(incoming, pdu=said.pdu, recommended=said.is_recommended)
         except Overloaded:
             await asyncio.sleep(_BUSY_SECONDS)
     raise Unfetchable("its auth_events or prev_events are not to be had")

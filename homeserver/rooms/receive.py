@@ -31,6 +31,7 @@ from homeserver.rooms.missing import (
     Unfetchable,
     accept_with_what_it_needs,
 )
+from homeserver.rooms.policy import Unsigned, judge_all
 from homeserver.server_keys.verify import Verified, verify_all
 
 # Event ID → why it was not taken, None when it was.
@@ -92,10 +93,11 @@ async def _receive_in_room(
     if not room.is_resident:
         verified = await _set_aside(ctx, origin, room, verified, results)
     rest = await _accept_what_is_complete(ctx, room, verified, results)
+    judgements = await judge_all(ctx, room, (each.pdu for each in rest))
     for each in rest:
         servers = dict.fromkeys((origin, server_of(each.pdu.sender)))
         others = [server for server in servers if server != ctx.server_name]
-        source = Source(ctx, room, others, deadline)
+        source = Source(ctx, room, others, deadline, judgements=judgements)
         if not room.is_resident:
             source.states_left = 0
         results[each.pdu.event_id] = await _accept_incomplete(source, each)
@@ -180,7 +182,7 @@ async def _accept_what_is_complete(
             return_exceptions=True,
         )
         for each, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, LacksEvents | Overloaded):
+            if isinstance(outcome, LacksEvents | Unsigned | Overloaded):
                 rest.append(each)
             elif isinstance(outcome, BaseException):
                 results[each.pdu.event_id] = _failure(each.pdu, outcome)

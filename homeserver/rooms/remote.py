@@ -189,9 +189,8 @@ async def remote_invite(ctx: Context, room: Room, draft: Draft) -> None:
     except (WireError, ProtocolError) as error:
         log.info("invite failed", room_id=room.room_id, to=server, reason=str(error))
         raise refusal("Cannot invite the user", [(server, error)]) from error
-    outcome, _ = await accept(
-        ctx.db, ctx.live, room, Incoming(signed, vouched=True, outgoing=True)
-    )
+    incoming = Incoming(signed, recommended=True, outgoing=True)
+    outcome, _ = await accept(ctx.db, ctx.live, room, incoming)
     if outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
         raise errors.forbidden("The room does not allow this invite any more.")
 

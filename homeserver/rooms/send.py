@@ -1,12 +1,16 @@
 """Sending: one event of a local user into a room.
 
-In the steady state this reads nothing and costs one share of one batch.
+In the steady state this reads nothing and costs one share of one batch. Where the room
+has a policy server, the event is built, shown to that server while others write to the
+room, and then put in as one that comes from elsewhere.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
 
+from federation import auth_rules
 from federation.errors import Rejected
 from federation.ids import EventId, UserId
 from homeserver.context import Context
@@ -16,8 +20,17 @@ from homeserver.events.stored import StoredEvent
 from homeserver.live.committer import is_duplicate_transaction
 from homeserver.live.room import Room
 from homeserver.live.steps import Conflict
-from homeserver.rooms.build import Builder, NewEvent
+from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.build import Builder, Draft, NewEvent
 from homeserver.rooms.partial import until_whole
+from homeserver.rooms.policy import (
+    POLICY,
+    NotRecommended,
+    PolicyServer,
+    Unsigned,
+    policy_server,
+    recommended,
+)
 
 _TRIES: Final = 10
 
@@ -28,7 +41,8 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
     A repetition of a device's transaction ID gives the event that it gave before. So
     does a state event that would change nothing.
 
-    Raises: Rejected, TooLarge; Conflict when other processes keep being faster.
+    Raises: Rejected, TooLarge; what the room's policy server says against it; Conflict
+    when other processes keep being faster.
     """
     if new.type == "m.room.member" and new.state_key != new.sender:
         room = await until_whole(ctx.live, room)
@@ -38,6 +52,8 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
                 return await _try(ctx, room, new, is_alone=attempt > 1)
         except Conflict:
             continue
+        except Unsigned:
+            return await _send_through_policy_server(ctx, room, new)
         except (Rejected, asyncpg.UniqueViolationError) as error:
             # Refused now, perhaps, but allowed when it was sent for the first time.
             if isinstance(error, Rejected) or is_duplicate_transaction(error):
@@ -58,10 +74,81 @@ async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> Ev
             same = await _unchanged(builder, new)
             if same is not None:
                 return same.event_id
+            server = await _policy_server(ctx, builder, new)
+            if server is not None:
+                raise Unsigned(server)
             event = await builder.add(new)
         step = builder.submit(is_alone=is_alone)
     await step.future
     return event.event_id
+
+
+async def _policy_server(
+    ctx: Context, builder: Builder, new: NewEvent
+) -> PolicyServer | None:
+    if (new.type, new.state_key) == POLICY:
+        return None
+    return await policy_server(ctx.live, builder.room, builder.state_nid(POLICY))
+
+
+async def _send_through_policy_server(
+    ctx: Context, room: Room, new: NewEvent
+) -> EventId:
+    """Have the room's policy server sign the event, then put it into the room."""
+    earlier = await _event_of_transaction(ctx, room, new)
+    if earlier is not None:
+        return earlier
+    for _ in range(_TRIES):
+        try:
+            async with ctx.live.writers.hold(room) as writer:
+                with writer.unmoved():
+                    builder = Builder(ctx.live, ctx.key, writer, ctx.clock.ms())
+                    draft = await builder.draft(new)
+                    auth_rules.check(draft.pdu, draft.state, create=draft.create)
+                    server = await _policy_server(ctx, builder, new)
+            draft = await shown_to(ctx, room, server, draft)
+            incoming = Incoming(
+                draft.pdu, recommended=True, outgoing=True, ours=True, txn=new.txn
+            )
+            outcome, _ = await accept(ctx.db, ctx.live, room, incoming)
+        except (Conflict, LacksEvents):  # what it was built upon has failed
+            await ctx.live.follower.pull()
+            continue
+        except asyncpg.UniqueViolationError as error:
+            earlier = await _event_of_transaction(ctx, room, new)
+            if earlier is None or not is_duplicate_transaction(error):
+                raise
+            return earlier
+        if outcome is Outcome.ACCEPTED:
+            return draft.pdu.event_id
+        # The room has changed; the next attempt says how.
+        room = await ctx.live.room(room.room_id) or room
+    raise Conflict
+
+
+async def shown_to(
+    ctx: Context, room: Room, server: PolicyServer | None, draft: Draft
+) -> Draft:
+    """The draft with the policy server's signature, if there is such a server.
+
+    Nobody is kept in a room: of a user's own leave the server is told, no more.
+
+    Raises: TooLarge; a MatrixError with what the server says against it; Conflict, when
+    the room has meanwhile done away with that server.
+    """
+    if server is None:
+        return draft
+    try:
+        pdu = await recommended(ctx, server, draft.pdu)
+    except NotRecommended as error:
+        if draft.pdu.membership == "leave" and draft.pdu.state_key == draft.pdu.sender:
+            return draft
+        await ctx.live.follower.pull()  # another process may be a moment ahead
+        now = await ctx.live.room(room.room_id) or room
+        if await policy_server(ctx.live, now, now.state.get(POLICY)) != server:
+            raise Conflict from None
+        raise error.answer from None
+    return replace(draft, pdu=pdu)
 
 
 async def _unchanged(builder: Builder, new: NewEvent) -> StoredEvent | None:

@@ -26,6 +26,7 @@ _BATCH: Final = 100
 _COLLECTED: Final = 500  # events looked at before the event loop has its turn
 # Servers sign with one key, or two while they change it.
 _MAX_SIGNATURES: Final = 5
+_POLICY_KEY: Final = "ed25519:policy_server"
 
 _workers: Final = ThreadPoolExecutor(
     max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="verify"
@@ -107,7 +108,10 @@ async def _wanted(
 
 
 def _key_ids(pdu: Pdu, server: ServerName) -> list[KeyId]:
-    return signatures.key_ids_of(pdu.json, server)[:_MAX_SIGNATURES]
+    found = signatures.key_ids_of(pdu.json, server)
+    # The key of a room's policy server stands in the room, and is no key of a server.
+    others = [key_id for key_id in found if key_id != _POLICY_KEY]
+    return (others or found)[:_MAX_SIGNATURES]
 
 
 def _vouching_server(pdu: Pdu) -> tuple[ServerName, ...]:

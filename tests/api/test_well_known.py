@@ -55,3 +55,16 @@ async def test_support_is_not_found_where_nobody_is_named(hearth):
     with pytest.raises(RefusedError) as error:
         await hearth.nobody.get(SUPPORT)
     assert (error.value.status, error.value.errcode) == (404, "M_NOT_FOUND")
+
+
+async def test_the_key_of_a_policy_server_is_told_where_one_is_configured(another):
+    key = "6yhHGKhCiXTSEN2ksjV7kX/N6rBQZ3Xb+M7LlC6NS+s"
+    server = await another(policy_servers={"public_key": key})
+    told = await server.nobody.get("/.well-known/matrix/policy_server")
+    assert told == {"public_keys": {"ed25519": key}}
+
+
+async def test_no_policy_server_is_told_of_without_configuration(hearth):
+    with pytest.raises(RefusedError) as error:
+        await hearth.nobody.get("/.well-known/matrix/policy_server")
+    assert (error.value.status, error.value.errcode) == (404, "M_NOT_FOUND")

@@ -7,10 +7,7 @@ the test beside this, and so does an endpoint that is neither built nor here.
 _CLIENT = "/_matrix/client/v3"
 
 MISSING = {
-    3: (
-        "GET /.well-known/matrix/policy_server",
-        "POST /_matrix/policy/v1/sign",
-    ),
+    3: (),
     4: (),
     7: (
         "GET /_matrix/client/v1/auth_metadata",
@@ -40,3 +37,9 @@ MISSING = {
         f"GET {_CLIENT}/thirdparty/user/{{protocol}}",
     ),
 }
+
+# Endpoints that a homeserver is not meant to answer. Of the one to ask a policy server
+# for a signature the specification says: "A server is a Policy Server if it implements
+# this endpoint, among other requirements. This endpoint is otherwise optional."
+# We are who asks: homeserver/rooms/policy.py.
+OF_OTHERS = {"POST /_matrix/policy/v1/sign"}

@@ -8,7 +8,7 @@ from homeserver.app import ENDPOINTS
 from homeserver.http.features import FEATURES
 from homeserver.http.reference import first_sentence, render
 from homeserver.http.routes import collect
-from tests.contract.missing import MISSING
+from tests.contract.missing import MISSING, OF_OTHERS
 from tests.support import openapi
 
 PAGE = Path(__file__).parents[2] / "docs" / "endpoints.md"
@@ -34,7 +34,8 @@ def named() -> list[str]:
 
 
 def test_every_endpoint_of_the_specification_is_built_or_named(specified) -> None:
-    assert specified - built() - set(named()) == set()
+    assert specified - built() - set(named()) - OF_OTHERS == set()
+    assert specified - built() - set(named()) >= OF_OTHERS
 
 
 def test_what_is_named_as_missing_is_missing(specified) -> None:

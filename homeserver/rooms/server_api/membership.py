@@ -6,6 +6,7 @@ and is passed on to the other servers in it.
 Spec: server-server-api#joining-rooms
 """
 
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -25,8 +26,9 @@ from homeserver.http.requests import FederationRequest
 from homeserver.http.routes import route
 from homeserver.live.room import Room
 from homeserver.rooms import restricted
-from homeserver.rooms.accept import Incoming, LacksEvents, accept
+from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
 from homeserver.rooms.build import Builder, Draft, NewEvent
+from homeserver.rooms.policy import NotRecommended, Unsigned, recommended
 from homeserver.rooms.restricted import VOUCHER
 from homeserver.rooms.server_api.admission import (
     admitted_room,
@@ -273,9 +275,10 @@ async def _signed_event(
 
 async def _accept(ctx: Context, room: Room, verified: Verified) -> StoredEvent:
     """Put the event into the room. Raises: M_FORBIDDEN when the room refuses it."""
-    incoming = Incoming(verified.pdu, verified.vouched, outgoing=True)
     try:
-        outcome, event = await accept(ctx.db, ctx.live, room, incoming)
+        outcome, event = await _accept_or_ask(ctx, room, verified)
+    except NotRecommended as error:
+        raise error.answer from None
     except LacksEvents:
         raise errors.invalid_param(
             "The event rests on events that this server does not have."
@@ -287,3 +290,19 @@ async def _accept(ctx: Context, room: Room, verified: Verified) -> StoredEvent:
         )
     log.info("accepted", event_id=event.event_id, outcome=outcome.value)
     return event
+
+
+async def _accept_or_ask(
+    ctx: Context, room: Room, verified: Verified
+) -> tuple[Outcome, StoredEvent | None]:
+    """Accept the event, and ask the room's policy server about it if need be.
+
+    Raises: NotRecommended, LacksEvents.
+    """
+    incoming = Incoming(verified.pdu, verified.vouched, outgoing=True)
+    try:
+        return await accept(ctx.db, ctx.live, room, incoming)
+    except Unsigned as unsigned:
+        pdu = await recommended(ctx, unsigned.server, verified.pdu)
+        incoming = replace(incoming, pdu=pdu, recommended=True)
+        return await accept(ctx.db, ctx.live, room, incoming)
