@@ -468,7 +468,7 @@ CREATE TABLE outgoing_events (
     server_name text COLLATE "C" NOT NULL,
     position bigint NOT NULL,
     event_nid bigint NOT NULL REFERENCES events,
-    PRIMARY KEY (server_name, position)
+    PRIMARY KEY (server_name, position, event_nid)
 );
 
 -- EDUs that must not be lost; typing and presence never come here.

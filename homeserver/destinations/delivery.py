@@ -140,11 +140,12 @@ class Delivery:
             async with self._ctx.db.read() as tx:
                 if latest is None:
                     events = await store.outgoing_events(
-                        tx, name, after, upto, MAX_PDUS
+                        tx, name, after, upto, MAX_PDUS + 1
                     )
                 else:
-                    events = [e for e in latest if e.position > after][:MAX_PDUS]
-                last = events[-1].position if len(events) == MAX_PDUS else upto
+                    events = [e for e in latest if e.position > after][: MAX_PDUS + 1]
+                # Events of one position stay together.
+                last = events[-1].position - 1 if len(events) > MAX_PDUS else upto
                 receipts = await store.outgoing_receipts(
                     tx, name, after, last, MAX_EDUS
                 )

@@ -14,6 +14,8 @@ from homeserver.db.pool import Tx
 from homeserver.events.stored import StoredEvent
 from homeserver.live.steps import Consequence, Step
 
+# Fewer than one transaction holds, so that one has all of a position.
+MAX_HEADS: Final = 20
 _GOES: Final = frozenset({"leave", "ban"})
 
 
@@ -32,6 +34,7 @@ async def _run(tx: Tx, steps: Sequence[tuple[int, Step]]) -> None:
         gone = [server for server, by in changed if by < 0]
         if gone:
             await _keep_backlog(tx, step.room.nid, gone, first)
+        await _add_other_heads(tx, step, first, [s for s, by in changed if by > 0])
         await _add_farewells(tx, step, first, gone)
 
 
@@ -49,6 +52,33 @@ async def _add_destinations(
             servers,
             position,
         )
+
+
+async def _add_other_heads(
+    tx: Tx, step: Step, position: int, servers: Sequence[ServerName]
+) -> None:
+    """For servers that come in: what the state before their join does not reach.
+
+    Between the template of a join and the join others may have written. They did not
+    send it to a server that was not there yet, and nothing would lead it there.
+    """
+    new = {event.nid for event in step.events}
+    heads = [nid for nid in step.head.extremities if nid not in new][-MAX_HEADS:]
+    if not heads or not servers:
+        return
+    await tx.execute(
+        """
+        INSERT INTO outgoing_events (server_name, position, event_nid)
+        SELECT u.server_name, $2, e.event_nid
+          FROM unnest($1::text[]) AS u (server_name)
+          JOIN events e ON e.event_nid = ANY($3)
+                       AND substr(e.sender, strpos(e.sender, ':') + 1) <> u.server_name
+        ON CONFLICT DO NOTHING
+        """,
+        servers,
+        position,
+        heads,
+    )
 
 
 async def _keep_backlog(

@@ -1,6 +1,6 @@
 """The state section of a room: what a client must know beside the timeline."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from federation.ids import UserId
@@ -45,13 +45,31 @@ async def read_change(
     if before == root == timeline.end_root:
         return StateChange({})
     gap = await live.states.diff(before, root)
-    nids = {key: new for key, (_, new) in gap.items() if new is not None}
+    # Where history forks, what a branch begins with is not what the room came to.
+    later = {} if root == timeline.end_root else await _kept(sources, timeline, root)
+    nids = {
+        key: new
+        for key, (_, new) in gap.items()
+        if new is not None and key not in later
+    }
     moved = any(key[0] == MEMBER for key in gap)
     must_have = frozenset(key for key in nids if key[0] == MEMBER)
     unsaid = await _unsaid(sources, timeline, before)
     nids.update(unsaid)
     moved = moved or any(key[0] == MEMBER for key in unsaid)
     return StateChange(nids, moved, must_have)
+
+
+async def _kept(
+    sources: Sources, timeline: Timeline, root: int
+) -> Mapping[StateKey, object]:
+    """Entries that the state has otherwise in the end, without a word in the timeline.
+
+    What they are then is told beside it, if the client does not know it.
+    """
+    said = {sight.event.pdu.key for sight in timeline.sights}
+    difference = await sources.live.states.diff(root, timeline.end_root)
+    return {key: pair for key, pair in difference.items() if key not in said}
 
 
 async def _unsaid(
