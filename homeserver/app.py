@@ -102,6 +102,7 @@ from homeserver.rooms import (
     create_api,
     history_api,
     membership_api,
+    merging,
     mutual_api,
     redactions,
     sticky,
@@ -110,6 +111,7 @@ from homeserver.rooms import (
 from homeserver.rooms.completing import Completer
 from homeserver.rooms.forgetting import Forgetter
 from homeserver.rooms.identity import KeyChecks
+from homeserver.rooms.merging import Merger
 from homeserver.rooms.policy import PolicyServers
 from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
@@ -360,6 +362,8 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
     yield Periodic(
         "forget-delayed", delayed_tasks.EVERY_S, lambda: delayed_tasks.forget_old(ctx)
     )
+    merger = Merger(ctx)
+    yield Periodic("merge-extremities", merging.EVERY_S, merger.run)
     yield Periodic("redact-children", redactions.EVERY_S, lambda: redactions.go_on(ctx))
     yield Periodic(
         "retention", retention_tasks.EVERY_S, lambda: retention_tasks.purge(ctx)

@@ -8,7 +8,7 @@ Spec: server-server-api#pdus, server-server-api#auth-events-selection
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from federation import auth_rules, canonical_json, signatures
@@ -99,6 +99,8 @@ class Builder:
         """
         draft = await self.draft(new)
         auth_rules.check(draft.pdu, draft.state, create=draft.create)
+        if len(draft.prev_nids) < len(self._head.extremities):
+            await self._check_by_current_state(draft)
         event = await self._store(draft, new)
         if event.pdu.redacts is not None:
             await self._redact(event, draft)
@@ -113,7 +115,12 @@ class Builder:
         keys = auth_rules.auth_keys(
             version, new.type, new.state_key, new.sender, new.content
         )
-        nids = {k: nid for k in keys if (nid := self.state_nid(k)) is not None}
+        if len(prev) < len(self._head.extremities):
+            # Others judge it by the state after what it cites, not by all that we have.
+            before = await self._state_after(tuple(prev))
+            nids = await self._live.states.get(before, keys)
+        else:
+            nids = {k: nid for k in keys if (nid := self.state_nid(k)) is not None}
         create_nid = self.state_nid(CREATE)
         wanted = {*nids.values(), *(() if create_nid is None else (create_nid,))}
         events = await self._live.events.by_nids(wanted)
@@ -134,6 +141,20 @@ class Builder:
             create=create,
             size=size,
         )
+
+    async def _check_by_current_state(self, draft: "Draft") -> None:
+        """What servers check that have all branches: else it would be soft-failed.
+
+        Raises: Rejected.
+        """
+        pdu = draft.pdu
+        keys = auth_rules.auth_keys(
+            pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
+        )
+        nids = {k: nid for k in keys if (nid := self.state_nid(k)) is not None}
+        events = await self._live.events.by_nids(nids.values())
+        state = {key: events[nid].pdu for key, nid in nids.items()}
+        auth_rules.check(pdu, state, create=draft.create)
 
     async def _prev_events(self) -> dict[int, StoredEvent]:
         """The extremities to build on: the deepest, when there are too many."""
@@ -209,18 +230,35 @@ class Builder:
             txn_id=new.txn[1] if new.txn else None,
         )
         live.events.put(event)
+        root = after
+        if left:
+            root = await self._state_with(left, after)
+            event = replace(event, room_state=root)
+            live.events.put(event)
         step.events.append(event)
         if pdu.key is not None:
-            await self._set_state(pdu.key, event)
+            step.key_nids[nid] = (await live.states.keys.intern((pdu.key,)))[pdu.key]
+        if left:
+            await self._set_states(root)
+        elif pdu.key is not None:
+            self._set_state(pdu.key, step.key_nids[nid], event)
         self._head = Head(
             guard=nid,
             extremities=(*left, nid),
-            state_root=after,
+            state_root=root,
             depth=pdu.depth,
             partial=self._head.partial,
         )
         step.head = self._head
         return event
+
+    async def _state_with(self, left: tuple[int, ...], after: int) -> int:
+        """The room's state over branches that are not merged and the merged ones."""
+        events = await self._live.events.by_nids(left)
+        roots = [e.state_after for e in events.values() if e.state_after is not None]
+        return await self._live.resolver.resolve(
+            self.room.version, self.room.nid, [*roots, after]
+        )
 
     async def _state_after(self, prev_nids: tuple[int, ...]) -> int:
         events = await self._live.events.by_nids(prev_nids)
@@ -229,14 +267,28 @@ class Builder:
             self.room.version, self.room.nid, roots
         )
 
-    async def _set_state(self, key: StateKey, event: StoredEvent) -> None:
+    def _set_state(self, key: StateKey, key_nid: int, event: StoredEvent) -> None:
         step = self._step
-        key_nid = (await self._live.states.keys.intern((key,)))[key]
-        step.key_nids[event.nid] = key_nid
         if key[0] == "m.room.member":
             note_membership(step, self.is_joined, key[1], event.pdu, event.nid)
         step.state[key] = event.nid
         step.state_key_nids[key] = key_nid
+
+    async def _set_states(self, root: int) -> None:
+        """Note all that differs between the state so far and that one."""
+        live, step = self._live, self._step
+        difference = await live.states.diff(self._head.state_root, root)
+        key_nids = await live.states.keys.nids(difference)
+        nids = {nid for pair in difference.values() for nid in pair if nid is not None}
+        events = await live.events.by_nids(nids)
+        for key, (old, new) in difference.items():
+            if new is not None:
+                self._set_state(key, key_nids[key], events[new])
+                continue
+            if key[0] == "m.room.member" and old is not None:
+                note_membership(step, self.is_joined, key[1], None, old)
+            step.state[key] = None
+            step.state_key_nids[key] = key_nids[key]
 
     async def _redact(self, event: StoredEvent, draft: "Draft") -> None:
         target = await self._live.events.by_id(event.pdu.redacts or "")

@@ -17,6 +17,7 @@ from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.live.room import Member
 from homeserver.rooms.visibility import (
+    DUMMY_EVENT,
     HISTORY_VISIBILITY,
     Circumstances,
     may_see,
@@ -61,6 +62,8 @@ async def visible(
     sights = []
     for event in events:
         if event.pdu.sender in ignored and event.pdu.key is None:
+            continue
+        if event.pdu.type == DUMMY_EVENT and event.pdu.key is None:
             continue
         if horizon is not None and horizon.hides(event):
             continue

@@ -9,6 +9,8 @@ from federation.ids import UserId
 from federation.pdu import Pdu
 
 HISTORY_VISIBILITY = ("m.room.history_visibility", "")
+# Says nothing: it merges branches of a room, and is there for servers alone.
+DUMMY_EVENT = "org.matrix.dummy_event"
 
 
 @dataclass(frozen=True, slots=True)
