@@ -29,6 +29,7 @@ MAX_PDU_BYTES: Final = 65_536
 MAX_FIELD_BYTES: Final = 255
 MAX_PREV_EVENTS: Final = 20
 MAX_AUTH_EVENTS: Final = 10
+_MEMBER: Final = "m.room.member"
 _MAX_INT64: Final = 2**63 - 1
 
 StateKey = tuple[str, str]  # (type, state_key)
@@ -46,6 +47,7 @@ class Pdu:
         "_auth_events",
         "_content",
         "_json",
+        "_membership",
         "_prev_events",
         "_signable",
         "_text",
@@ -90,6 +92,7 @@ class Pdu:
         self._auth_events: tuple[EventId, ...] | None = auth_events
         self._content: JsonObject | None = content
         self._json: JsonObject | None = json
+        self._membership: str | None = None
         self._text: bytes | None = None
         self._signable: bytes | None = None
 
@@ -146,15 +149,17 @@ class Pdu:
     def pack(self, share: Callable[[str], str]) -> None:
         """Keep the text in place of what can be read from it, for a long time to come.
 
-        The content of state events stays: authorization asks for it again and again.
-        `share` gives one string for all equal ones, such as `sys.intern`.
+        The content of state events stays, since authorization asks for it again and
+        again; of member events, which are many, only the membership. `share` gives one
+        string for all equal ones, such as `sys.intern`.
         """
         self._text = self.text
         self.room_id = RoomId(share(self.room_id))
         self.sender = UserId(share(self.sender))
         self.type = share(self.type)
         self._json = self._prev_events = self._auth_events = self._signable = None
-        if self.state_key is None:
+        self._membership = self.membership
+        if self.state_key is None or self.type == _MEMBER:
             self._content = None
 
     @property
@@ -165,8 +170,10 @@ class Pdu:
     @property
     def membership(self) -> str | None:
         """`content.membership` of a member event, when it is a string."""
-        if self.type != "m.room.member":
+        if self.type != _MEMBER:
             return None
+        if self._content is None and self._membership is not None:
+            return self._membership
         membership = self.content.get("membership")
         return membership if isinstance(membership, str) else None
 

@@ -57,7 +57,7 @@ class Authentication:
         self._services = services
         self._clock = clock
         self._known: LruCache[bytes, _Remembered] = LruCache(MAX_REMEMBERED)
-        self._by_user: dict[str, set[bytes]] = {}
+        self._by_user: dict[str, tuple[bytes, ...]] = {}
         # Changes so far: whoever reads compares before remembering.
         self._changes = 0
         self._unwritten: dict[tuple[UserId, DeviceId], devices.Seen] = {}
@@ -157,7 +157,10 @@ class Authentication:
             self.forget_all()
         self._known.put(token_hash, remembered)
         user_id = remembered.requester.user_id
-        self._by_user.setdefault(user_id, set()).add(token_hash)
+        # Most users have one or two: a set of them would take four times the memory.
+        known = self._by_user.get(user_id, ())
+        if token_hash not in known:
+            self._by_user[user_id] = (*known, token_hash)
 
     def _forget(self, _position: int, change: Change) -> None:
         self._changes += 1

@@ -11,7 +11,7 @@ from homeserver.events import store
 from homeserver.events.numbers import Numbers
 from homeserver.events.stored import StoredEvent
 
-_DEFAULT_BYTES: Final = 12 * 1024 * 1024
+_DEFAULT_BYTES: Final = 10 * 1024 * 1024
 _IDS: Final = 50_000
 _AUTH_EDGES: Final = 50_000
 _BATCH: Final = 1000

@@ -60,10 +60,11 @@ class StoredEvent:
     def cost(self) -> int:
         """Bytes it takes in memory, roughly; never changes.
 
-        That is its text, the client format, and the content of a state event.
+        That is its text, the client format, and the content where it is kept.
         """
-        texts = 2 if self.pdu.state_key is None else 3
-        return texts * self.size + _ROW_COST
+        pdu = self.pdu
+        keeps_content = pdu.state_key is not None and pdu.type != "m.room.member"
+        return (3 if keeps_content else 2) * self.size + _ROW_COST
 
     def erased(self) -> "StoredEvent":
         """The same event with as little as redaction leaves."""

@@ -231,9 +231,6 @@ class User:
     moved: int = 0  # memberships, account data, receipts of theirs …: anything
     to_device: int = 0  # messages to devices of theirs
     people: int = 0  # their own presence or profile
-    waiters: set[asyncio.Future[None]] = field(default_factory=set)
-    # Those who also want to know of other people.
-    people_waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
     @property
     def joined(self) -> list[int]:
@@ -244,16 +241,3 @@ class User:
     def cost(self) -> int:
         """Bytes in memory, roughly."""
         return _ROOM_COST + _MEMBER_COST * len(self.rooms)
-
-    def wake(self) -> None:
-        """Let everybody go on who waits for this user."""
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.wake_for_people()
-
-    def wake_for_people(self) -> None:
-        """Let those go on who want to know of presence and profiles."""
-        for waiter in self.people_waiters:
-            if not waiter.done():
-                waiter.set_result(None)

@@ -21,6 +21,7 @@ from homeserver.live import loading
 from homeserver.live.changes import Change, Kind
 from homeserver.live.pulses import OF_PEOPLE, Pulses, replay
 from homeserver.live.room import Member, Pulse, Room, RoomDelta, User
+from homeserver.live.waiting import Waiting
 
 _ROOM_BYTES: Final = 192 * 1024 * 1024
 _USER_BYTES: Final = 32 * 1024 * 1024
@@ -63,7 +64,7 @@ class View:
         self._held_users: WeakValueDictionary[str, User] = WeakValueDictionary()
         self._pulses = Pulses()
         self._loading_rooms: dict[int, asyncio.Future[Room | None]] = {}
-        self._waiting: dict[UserId, User] = {}
+        self._waiting = Waiting()
         self._waiting_for_position: list[tuple[int, asyncio.Future[None]]] = []
         self._log: deque[Applied] = deque()
         self._log_from = 0  # the log holds everything after this position
@@ -118,8 +119,7 @@ class View:
         self._log_from = self.position = position
         for listener in self._reset_listeners:
             listener()
-        for user in self._waiting.values():
-            user.wake()
+        self._waiting.wake_all()
         self._wake_position_waiters()
 
     def _apply_room(self, delta: RoomDelta) -> None:
@@ -136,7 +136,7 @@ class View:
             if user is not None and delta.last > user.position:
                 user.rooms[delta.room_nid] = member
                 user.moved = delta.last
-                user.wake()
+                self._waiting.wake(user.user_id)
         self._wake_room(delta.room_nid, room, leaving)
         for listener in self._room_listeners:
             listener(delta, room)
@@ -173,16 +173,17 @@ class View:
         user = self._held_users.get(change.user_id or "")
         if user is not None:
             user.people = max(user.people, position)
-            user.wake_for_people()
+            self._waiting.wake_for_people(user.user_id)
         for room_nid in self._pulses.note_change(position, change):
-            for waiting in self._waiting_in(room_nid, self._held_rooms.get(room_nid)):
-                waiting.wake_for_people()
+            room = self._held_rooms.get(room_nid)
+            for user_id in self._waiting.among(room_nid, room):
+                self._waiting.wake_for_people(user_id)
 
     def _move_inbox(self, position: int, user_id: str) -> None:
         user = self._held_users.get(user_id)
         if user is not None and position > user.position:
             user.to_device = user.moved = position
-            user.wake()
+            self._waiting.wake(user.user_id)
 
     def _set_membership(self, position: int, change: Change) -> None:
         """A membership in a room whose events we do not get."""
@@ -195,7 +196,7 @@ class View:
         if user is not None and position > user.position:
             user.rooms[room_nid] = member
             user.moved = position
-            user.wake()
+            self._waiting.wake(user.user_id)
 
     def _move_user(self, position: int, change: Change) -> None:
         user = self._held_users.get(change.user_id or "")
@@ -207,24 +208,15 @@ class View:
                 old.membership, old.event_nid, old.position, forgotten=True
             )
         user.moved = position
-        user.wake()
+        self._waiting.wake(user.user_id)
 
     def _wake_room(
         self, room_nid: int, room: Room | None, leaving: Iterable[UserId]
     ) -> None:
-        for user in self._waiting_in(room_nid, room):
-            user.wake()
+        for user_id in self._waiting.among(room_nid, room):
+            self._waiting.wake(user_id)
         for user_id in leaving:
-            if user_id in self._waiting:
-                self._waiting[user_id].wake()
-
-    def _waiting_in(self, room_nid: int, room: Room | None) -> list[User]:
-        """Those of the room's members who wait for something."""
-        if not self._waiting:
-            return []
-        if room is None:  # not at hand: ask each who waits
-            return [user for user in self._waiting.values() if room_nid in user.rooms]
-        return [self._waiting[u] for u in room.joined_local & self._waiting.keys()]
+            self._waiting.wake(user_id)
 
     # ── Waiting ──────────────────────────────────────────────────────────────────
 
@@ -238,30 +230,13 @@ class View:
         moved = await self.has_moved(user, since, people=people)
         if timeout_s <= 0 or moved or self.is_stopping:
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters = user.people_waiters if people else user.waiters
-        waiters.add(waiter)
-        self._waiting[user.user_id] = user
-        try:
-            # Nothing was awaited since the look, so nothing was missed.
-            async with asyncio.timeout(timeout_s):
-                await waiter
-                # COMPAT(matrix-js-sdk): who sends an event in a thread has to hear its
-                # ID before /sync tells it. Their turn is next.
-                await asyncio.sleep(0)
-        except TimeoutError:
-            pass
-        finally:
-            waiters.discard(waiter)
-            is_over = not user.waiters and not user.people_waiters
-            if is_over and self._waiting.get(user.user_id) is user:
-                del self._waiting[user.user_id]
+        # Nothing was awaited since the look, so nothing was missed.
+        await self._waiting.wait(user, timeout_s, people=people)
 
     def stop_waiting(self) -> None:
         """Let everybody go on who waits: the server is about to stop."""
         self.is_stopping = True
-        for user in self._waiting.values():
-            user.wake()
+        self._waiting.wake_all()
 
     async def has_moved(self, user: User, since: int, *, people: bool = False) -> bool:
         """Whether anything that the user can sync moved after a position.
