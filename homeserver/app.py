@@ -26,6 +26,7 @@ from homeserver.accounts.client_api import (
 from homeserver.appservices.services import Services
 from homeserver.bounded import LruCache
 from homeserver.calls import client_api as calls_client_api
+from homeserver.bridging.sender import BridgeSender
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
@@ -315,6 +316,7 @@ class Server:
                 access_token=authentication.authenticate, server=authenticate_server
             ),
             limits=Limits(ctx.clock.monotonic, enabled=config.limits.enabled),
+        await stack.enter_async_context(BridgeSender(ctx))
             gate=gate,
             proxies=Proxies(config.limits.trusted_proxies),
         )

@@ -49,7 +49,7 @@ LINES = """
     homeserver.push homeserver.people
     homeserver.upgrades homeserver.retention
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
-    homeserver.reports homeserver.calls homeserver.delayed
+    homeserver.reports homeserver.calls homeserver.delayed homeserver.bridging
     homeserver.sync
     homeserver.transactions
     homeserver.admin
