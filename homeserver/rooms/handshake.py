@@ -20,7 +20,8 @@ from federation.errors import Malformed, ProtocolError
 from federation.ids import RoomId, ServerName, UserId
 from federation.pdu import Pdu, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, EventIdFormat, RoomVersion
-from federation.wire.errors import BadResponse, RemoteError, WireError
+from federation.wire.client import DEFAULT_LIMITS, Limits
+from federation.wire.errors import BadResponse, NotReachable, RemoteError, WireError
 from homeserver import errors
 from homeserver.context import Context
 from homeserver.errors import MatrixError
@@ -104,20 +105,22 @@ async def through_any(
     what: str,
     room_id: RoomId,
     servers: Sequence[ServerName],
-    attempt: Callable[[ServerName], Awaitable[T]],
+    attempt: Callable[[ServerName, Limits], Awaitable[T]],
+    *,
+    insists: bool = True,
 ) -> T:
-    """The first attempt that succeeds.
+    """The first attempt that succeeds. Attempts begin with a request of those limits.
+
+    With `insists` a server that did not answer lately is asked all the same, once all
+    others have failed: the user can do nothing without it.
 
     Raises: one MatrixError that says which servers were tried and why each failed.
     """
-    failures: list[tuple[ServerName, Exception]] = []
-    for server in dict.fromkeys(servers):
-        if server == ctx.server_name:
-            continue
-        if len(failures) >= _MAX_SERVERS:
-            break
+    failures: dict[ServerName, Exception] = {}
+
+    async def tried(server: ServerName, limits: Limits) -> T | None:
         try:
-            return await attempt(server)
+            return await attempt(server, limits)
         except (WireError, ProtocolError, UnknownVersion, Unfetchable) as error:
             log.info(
                 "handshake failed",
@@ -126,8 +129,24 @@ async def through_any(
                 via=server,
                 reason=str(error),
             )
-            failures.append((server, error))
-    raise refusal(f"Cannot {what} this room", failures)
+            failures[server] = error
+            return None
+
+    others = dict.fromkeys(server for server in servers if server != ctx.server_name)
+    for server in [*others][:_MAX_SERVERS]:
+        done = await tried(server, DEFAULT_LIMITS)
+        if done is not None:
+            return done
+    skipped = [server for server, error in failures.items() if _was_skipped(error)]
+    for server in skipped if insists else ():
+        done = await tried(server, DEFAULT_LIMITS.insist())
+        if done is not None:
+            return done
+    raise refusal(f"Cannot {what} this room", [*failures.items()])
+
+
+def _was_skipped(error: Exception) -> bool:
+    return isinstance(error, NotReachable) and error.retry_at is not None
 
 
 def refusal(

@@ -23,6 +23,7 @@ from federation.ids import EventId, RoomId, ServerName, UserId, server_of
 from federation.pdu import Pdu, StateKey, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from federation.wire import calls, calls_rooms
+from federation.wire.client import Limits
 from federation.wire.errors import WireError
 from homeserver.context import Context
 from homeserver.live.room import Room
@@ -62,13 +63,12 @@ async def remote_join(
         # Somebody else of ours may have joined while this user waited.
         if await _join_here(ctx, room, user_id, content):
             return
-        await through_any(
-            ctx,
-            "join",
-            room_id,
-            via,
-            lambda server: _join_through(ctx, server, room_id, user_id, content),
-        )
+
+        async def join(server: ServerName, limits: Limits) -> bool:
+            await _join_through(ctx, server, limits, room_id, user_id, content)
+            return True
+
+        await through_any(ctx, "join", room_id, via, join)
 
 
 async def _join_here(
@@ -90,13 +90,14 @@ async def _join_here(
 async def _join_through(
     ctx: Context,
     server: ServerName,
+    limits: Limits,
     room_id: RoomId,
     user_id: UserId,
     content: JsonObject,
 ) -> None:
     await _say_goodbye_first(ctx, server, room_id)
     template = await calls_rooms.make_join(
-        ctx.wire, server, room_id, user_id, ROOM_VERSIONS
+        ctx.wire, server, room_id, user_id, ROOM_VERSIONS, limits=limits
     )
     completed = complete(ctx, template, user_id, "join", content)
     pdu = completed.pdu

@@ -25,6 +25,7 @@ from federation.ids import (
 from federation.pdu import Pdu, parse_pdu, reference_pairs
 from federation.room_versions import ROOM_VERSIONS, EventIdFormat
 from federation.wire import calls_rooms
+from federation.wire.client import Limits
 from federation.wire.errors import WireError
 from homeserver import errors
 from homeserver.context import Context
@@ -63,9 +64,9 @@ async def remote_knock(
     Raises: M_FORBIDDEN and what else those servers say, one error for all of them.
     """
 
-    async def knock(server: ServerName) -> None:
+    async def knock(server: ServerName, limits: Limits) -> bool:
         template = await calls_rooms.make_knock(
-            ctx.wire, server, room_id, user_id, ROOM_VERSIONS
+            ctx.wire, server, room_id, user_id, ROOM_VERSIONS, limits=limits
         )
         completed = complete(ctx, template, user_id, "knock", content)
         pdu, version = completed.pdu, completed.version
@@ -77,6 +78,7 @@ async def remote_knock(
             raise Malformed(f"the room was known to have version {room.version}")
         _, stripped = await read_stripped_events(ctx, room_id, version, told)
         await set_membership(ctx, room, pdu, [*stripped, strip_pdu(pdu)])
+        return True
 
     async with ctx.turns.take(("join", room_id)):
         await through_any(ctx, "knock on", room_id, via, knock)
@@ -108,7 +110,10 @@ async def remote_leave(ctx: Context, user_id: UserId, room_id: RoomId) -> None:
                 "leave",
                 room_id,
                 servers,
-                lambda server: _leave_through(ctx, server, room_id, user_id),
+                lambda server, limits: _leave_through(
+                    ctx, server, limits, room_id, user_id
+                ),
+                insists=False,
             )
         except MatrixError as error:
             log.info("left without telling", room_id=room_id, reason=str(error))
@@ -117,9 +122,11 @@ async def remote_leave(ctx: Context, user_id: UserId, room_id: RoomId) -> None:
 
 
 async def _leave_through(
-    ctx: Context, server: ServerName, room_id: RoomId, user_id: UserId
+    ctx: Context, server: ServerName, limits: Limits, room_id: RoomId, user_id: UserId
 ) -> Pdu:
-    template = await calls_rooms.make_leave(ctx.wire, server, room_id, user_id)
+    template = await calls_rooms.make_leave(
+        ctx.wire, server, room_id, user_id, limits=limits
+    )
     pdu = complete(ctx, template, user_id, "leave", {}).pdu
     await calls_rooms.send_leave_v2(ctx.wire, server, room_id, pdu.event_id, pdu.json)
     return pdu
