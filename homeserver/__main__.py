@@ -3,7 +3,11 @@
 import sys
 from importlib import import_module
 
+from homeserver.later import load_later
+
 _PAINTER = "rich"
+# For what a server may never be asked: 5 MB.
+LATER = ("aiosmtplib", "difflib", "jinja2", "phonenumbers", "yaml")
 
 
 def main() -> None:
@@ -13,6 +17,7 @@ def main() -> None:
         return
     # structlog takes the painter of tracebacks in when it is there: 4 MB.
     sys.modules[_PAINTER] = None  # type: ignore[assignment]
+    load_later(LATER)
     serve = import_module("homeserver.cli.serve")
     del sys.modules[_PAINTER]
     fits, named = serve.named_file(sys.argv[1:])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import jinja2
 from markupsafe import Markup
 
 from homeserver.context import Context
@@ -35,13 +35,16 @@ _PLAIN_HEADERS: Final[Mapping[str, str]] = {
     "X-Robots-Tag": "noindex",
 }
 
-_environment: Final = Environment(
-    loader=FileSystemLoader(_TEMPLATES),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+@functools.cache
+def _environment() -> "jinja2.Environment":
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def show(
@@ -59,16 +62,20 @@ def show(
     needs; `server`, our name; `refused`, a text, when something was wrong. `allow`
     adds to the directives of the Content-Security-Policy.
     """
-    body = _environment.get_template(template).render(
-        {
-            "refused": "",
-            **values,
-            "_": visitor.say,
-            "language": visitor.say.code,
-            "server": ctx.server_name,
-            "style": Markup(_STYLE),  # noqa: S704 - a file of ours
-            "csrf": _hidden(CSRF, visitor.csrf),
-        }
+    body = (
+        _environment()
+        .get_template(template)
+        .render(
+            {
+                "refused": "",
+                **values,
+                "_": visitor.say,
+                "language": visitor.say.code,
+                "server": ctx.server_name,
+                "style": Markup(_STYLE),  # noqa: S704 - a file of ours
+                "csrf": _hidden(CSRF, visitor.csrf),
+            }
+        )
     )
     headers = {
         **_PLAIN_HEADERS,

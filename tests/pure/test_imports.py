@@ -28,6 +28,7 @@ LINES = """
     schema
     homeserver.errors
     homeserver.clock homeserver.bounded homeserver.signing_key homeserver.logs
+    homeserver.later
     homeserver.config
     homeserver.db
     homeserver.periodic homeserver.chores homeserver.globs
