@@ -25,7 +25,8 @@ from homeserver.accounts.client_api import (
 )
 from homeserver.appservices.services import Services
 from homeserver.bounded import LruCache
-from homeserver.calls import client_api as calls_client_api
+from homeserver.bridging import client_api as bridging_client_api
+from homeserver.bridging import thirdparty_api
 from homeserver.bridging.sender import BridgeSender
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -210,6 +211,8 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     media_references.DROP_FILES,
     sticky.STICKY_EVENTS,
 )
+    bridging_client_api,
+    thirdparty_api,
 
 _KNOWN_KEYS: Final = 100_000
 

@@ -24,6 +24,7 @@ class MatrixError(Exception):
         status: int,
         errcode: str,
         safe_message: str,
+        /,
         *,
         headers: Mapping[str, str] | None = None,
         **extra: JsonValue,

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from federation.ids import RoomAlias, UserId
+from homeserver.appservices import store
 from homeserver.appservices.calls import ServiceFailed
 from homeserver.appservices.registration import Service
 from homeserver.appservices.services import Services
@@ -24,6 +25,16 @@ async def has_user(ctx: Context, user_id: UserId) -> bool:
     services = ctx.parts.get(Services)
     interested = [each for each in services.all if each.is_user(user_id)]
     return await _ask(ctx, services, interested, "users", user_id)
+
+
+async def introduce(ctx: Context, user_id: UserId) -> None:
+    """Let a service make this user of ours, if it can and there is none yet."""
+    if not any(each.is_user(user_id) for each in ctx.parts.get(Services).all):
+        return
+    async with ctx.db.read() as tx:
+        is_there = await store.is_user(tx, user_id)
+    if not is_there:
+        await has_user(ctx, user_id)
 
 
 async def has_alias(ctx: Context, alias: RoomAlias) -> bool:

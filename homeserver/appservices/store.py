@@ -56,6 +56,11 @@ async def take_files(tx: Tx, batch: Sequence[Positioned[Files]]) -> None:
         )
 
 
+async def is_user(tx: Tx, user_id: str) -> bool:
+    """Whether there is, or was, such a user."""
+    return bool(await tx.fetchval("SELECT true FROM users WHERE user_id = $1", user_id))
+
+
 # ── Who sends ────────────────────────────────────────────────────────────────────────
 
 

@@ -29,6 +29,7 @@ from homeserver.appservices.store import Claimed
 from homeserver.bridging import window
 from homeserver.bridging.batch import Writer
 from homeserver.bridging.interest import Interest
+from homeserver.bridging.thirdparty_api import Protocols
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.live.changes import Change, Kind
@@ -75,6 +76,7 @@ class BridgeSender:
         self._ctx = ctx
         self._services = ctx.parts.get(Services)
         self._me = secrets.token_hex(8)
+        ctx.parts.put(Protocols())
         self._held: dict[str, _Held] = {}
         self._claim_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

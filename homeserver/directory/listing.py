@@ -13,8 +13,9 @@ from federation.canonical_json import JsonObject
 from federation.query_bodies import PublicRooms, PublicRoomsQuery
 from homeserver import errors
 from homeserver.db.pool import Database
+from homeserver.db.rows import to_text
 from homeserver.directory import store
-from homeserver.directory.store import Published
+from homeserver.directory.store import Networks, Published
 from homeserver.live.live import Live
 from homeserver.rooms.summaries import Outline, read_outlines
 
@@ -94,14 +95,12 @@ async def list_published(
     Raises: M_INVALID_PARAM for a token that is none.
     """
     place = _parse(query.since)
-    if query.third_party_instance_id and not query.include_all_networks:
-        # Rooms of bridged networks; no bridge publishes any yet.
-        return PublicRooms((), total_room_count_estimate=0)
+    networks = _networks(query)
     limit = DEFAULT_LIMIT if query.limit is None else min(query.limit, MAX_LIMIT)
     async with db.read() as tx:
-        count = await store.count_published(tx)
+        count = await store.count_published(tx, networks)
     search = _Search(query, to_server=to_server)
-    page = await _read(db, live, search, place, max(limit, 1))
+    page = await _read(db, live, search, networks, place, max(limit, 1))
     further = None if page.is_end else page.last
     back = None if query.since is None else page.first
     before, after = (further, back) if place.backwards else (back, further)
@@ -120,8 +119,30 @@ def _token(room: Published | None, *, backwards: bool) -> str | None:
     return str(_Place(backwards, room.joined, room.room_nid))
 
 
+def _networks(query: PublicRoomsQuery) -> Networks:
+    """Which lists are asked for.
+
+    The ID of an instance is one that `thirdparty/protocols` has given.
+
+    Spec: client-server-api#post_matrixclientv3publicrooms
+    """
+    if query.include_all_networks:
+        return Networks(all=True)
+    if not query.third_party_instance_id:
+        return Networks()
+    service_id, _, network_id = query.third_party_instance_id.rpartition("|")
+    return Networks(
+        own=False, service_id=to_text(service_id), network_id=to_text(network_id)
+    )
+
+
 async def _read(
-    db: Database, live: Live, search: _Search, place: _Place, limit: int
+    db: Database,
+    live: Live,
+    search: _Search,
+    networks: Networks,
+    place: _Place,
+    limit: int,
 ) -> _Page:
     """Go through the list until the page is full, or much was looked at."""
     page = _Page()
@@ -129,7 +150,7 @@ async def _read(
     at = (place.joined, place.room_nid)
     for _ in range(_MAX_PAGES):
         async with db.read() as tx:
-            rooms = await read(tx, *at, _PAGE)
+            rooms = await read(tx, networks, *at, _PAGE)
         outlines = await read_outlines(db, live, [room.room_nid for room in rooms])
         for room in rooms:
             if len(page.chunk) == limit:

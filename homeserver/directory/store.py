@@ -17,8 +17,18 @@ class Published:
     joined: int
 
 
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Which lists are meant: our own, all of other networks', or one of these."""
+
+    own: bool = True
+    all: bool = False
+    service_id: str | None = None
+    network_id: str | None = None
+
+
 async def published_after(
-    tx: Tx, joined: int, room_nid: int, limit: int
+    tx: Tx, networks: Networks, joined: int, room_nid: int, limit: int
 ) -> Sequence[Published]:
     """Published rooms that are listed after that place, the largest first."""
     return await fetch_as(
@@ -30,18 +40,28 @@ async def published_after(
                        (SELECT count(*) FROM memberships m
                          WHERE m.room_nid = p.room_nid AND m.membership = 'join')
                          AS joined
-                  FROM published_rooms p JOIN rooms r USING (room_nid)) AS listed
+                  FROM (SELECT room_nid FROM published_rooms WHERE $4
+                         UNION
+                        SELECT a.room_nid
+                          FROM appservice_rooms a JOIN appservices USING (service_id)
+                         WHERE active
+                           AND ($5 OR (service_id = $6 AND a.network_id = $7))) AS p
+                  JOIN rooms r USING (room_nid)) AS listed
          WHERE (joined, room_nid) < ($1, $2)
          ORDER BY joined DESC, room_nid DESC LIMIT $3
         """,
         joined,
         room_nid,
         limit,
+        networks.own,
+        networks.all,
+        networks.service_id,
+        networks.network_id,
     )
 
 
 async def published_before(
-    tx: Tx, joined: int, room_nid: int, limit: int
+    tx: Tx, networks: Networks, joined: int, room_nid: int, limit: int
 ) -> Sequence[Published]:
     """Published rooms that are listed before that place, the nearest first."""
     return await fetch_as(
@@ -53,17 +73,40 @@ async def published_before(
                        (SELECT count(*) FROM memberships m
                          WHERE m.room_nid = p.room_nid AND m.membership = 'join')
                          AS joined
-                  FROM published_rooms p JOIN rooms r USING (room_nid)) AS listed
+                  FROM (SELECT room_nid FROM published_rooms WHERE $4
+                         UNION
+                        SELECT a.room_nid
+                          FROM appservice_rooms a JOIN appservices USING (service_id)
+                         WHERE active
+                           AND ($5 OR (service_id = $6 AND a.network_id = $7))) AS p
+                  JOIN rooms r USING (room_nid)) AS listed
          WHERE (joined, room_nid) > ($1, $2)
          ORDER BY joined, room_nid LIMIT $3
         """,
         joined,
         room_nid,
         limit,
+        networks.own,
+        networks.all,
+        networks.service_id,
+        networks.network_id,
     )
 
 
-async def count_published(tx: Tx) -> int:
+async def count_published(tx: Tx, networks: Networks) -> int:
     """How many rooms are published."""
-    count: int = await tx.fetchval("SELECT count(*) FROM published_rooms")
+    count: int = await tx.fetchval(
+        """
+        SELECT count(*)
+          FROM (SELECT room_nid FROM published_rooms WHERE $1
+                 UNION
+                SELECT a.room_nid
+                  FROM appservice_rooms a JOIN appservices USING (service_id)
+                 WHERE active AND ($2 OR (service_id = $3 AND a.network_id = $4))) AS p
+        """,
+        networks.own,
+        networks.all,
+        networks.service_id,
+        networks.network_id,
+    )
     return count

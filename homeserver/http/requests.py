@@ -145,6 +145,12 @@ class Request:
             self._query = _parse_query(self.raw.rel_url.raw_query_string)
         return self._query.get(name, [])
 
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """All query parameters, for what is passed on."""
+        self.query_list("")
+        fields = self._query or {}
+        return [(name, value) for name, values in fields.items() for value in values]
+
     def query_str(self, name: str) -> str | None:
         """The query parameter, None when it is not there."""
         values = self.query_list(name)

@@ -25,6 +25,7 @@ from federation.ids import (
     server_of,
 )
 from homeserver import errors
+from homeserver.appservices.queries import introduce
 from homeserver.context import Context
 from homeserver.db.pool import Tx
 from homeserver.live.changes import Change, Kind, Positioned
@@ -254,6 +255,7 @@ async def invite(
     content: JsonObject = {**(extra or {}), "membership": "invite"}
     if server_of(target) == ctx.server_name:
         await check_takes_invite(ctx.live, sender, target)
+        await introduce(ctx, target)
         async with ctx.db.read() as tx:
             content = {**(await read_name(tx, target)), **content}
         return await _send(ctx, room, sender, target, content)

@@ -26,16 +26,6 @@ MISSING = {
         f"POST {_CLIENT}/register/email/requestToken",
         f"POST {_CLIENT}/register/msisdn/requestToken",
     ),
-    9: (
-        "POST /_matrix/client/v1/appservice/{appserviceId}/ping",
-        f"PUT {_CLIENT}/directory/list/appservice/{{networkId}}/{{roomId}}",
-        f"GET {_CLIENT}/thirdparty/location",
-        f"GET {_CLIENT}/thirdparty/location/{{protocol}}",
-        f"GET {_CLIENT}/thirdparty/protocol/{{protocol}}",
-        f"GET {_CLIENT}/thirdparty/protocols",
-        f"GET {_CLIENT}/thirdparty/user",
-        f"GET {_CLIENT}/thirdparty/user/{{protocol}}",
-    ),
 }
 
 # Endpoints that a homeserver is not meant to answer. Of the one to ask a policy server
