@@ -75,6 +75,14 @@ from homeserver.media.client_api import previews as media_previews
 from homeserver.media.client_api import thumbnails as media_thumbnails
 from homeserver.media.client_api import uploads as media_uploads
 from homeserver.media.media import Media
+from homeserver.oauth import account_pages as oauth_account_pages
+from homeserver.oauth import authorize_pages as oauth_authorize_pages
+from homeserver.oauth import link_pages as oauth_link_pages
+from homeserver.oauth import login_pages as oauth_login_pages
+from homeserver.oauth import metadata_api as oauth_metadata_api
+from homeserver.oauth import register_pages as oauth_register_pages
+from homeserver.oauth import tasks as oauth_tasks
+from homeserver.oauth import token_api as oauth_token_api
 from homeserver.people import client_api as people_client_api
 from homeserver.people.farewells import Farewells
 from homeserver.people.keeper import DirectoryKeeper
@@ -198,6 +206,13 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_third_party_server_api,
     retention_client_api,
     search_client_api,
+    oauth_metadata_api,
+    oauth_token_api,
+    oauth_authorize_pages,
+    oauth_login_pages,
+    oauth_register_pages,
+    oauth_link_pages,
+    oauth_account_pages,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -274,7 +289,6 @@ class Server:
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
-        ctx.parts.put(await stack.enter_async_context(Postman(ctx)))
         ctx.parts.put(PolicyServers())
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         services = Services(config, db, live)
@@ -292,6 +306,7 @@ class Server:
         await stack.enter_async_context(Keeper(ctx))
         await stack.enter_async_context(PushSender(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
+        await stack.enter_async_context(BridgeSender(ctx))
         await stack.enter_async_context(GuestWatch(ctx))
         if config.rooms.forget_on_leave:
             await stack.enter_async_context(Forgetter(ctx))
@@ -319,7 +334,6 @@ class Server:
                 access_token=authentication.authenticate, server=authenticate_server
             ),
             limits=Limits(ctx.clock.monotonic, enabled=config.limits.enabled),
-        await stack.enter_async_context(BridgeSender(ctx))
             gate=gate,
             proxies=Proxies(config.limits.trusted_proxies),
         )
@@ -358,6 +372,9 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
         "forget-expired",
         accounts_tasks.EVERY_S,
         lambda: accounts_tasks.forget_expired(ctx),
+    )
+    yield Periodic(
+        "forget-oauth", oauth_tasks.EVERY_S, lambda: oauth_tasks.forget_old(ctx)
     )
     yield Periodic(
         "forget-transactions",

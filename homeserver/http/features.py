@@ -79,5 +79,6 @@ FEATURES: Final = (
         "rooms two users share",
         "1.19",
     ),
+    Feature("org.matrix.msc2965", 2965, "OAuth: where clients log in", "1.15"),
 )
 FLAGS: Final = frozenset(each.flag for each in FEATURES)

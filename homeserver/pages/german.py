@@ -5,8 +5,131 @@ from typing import Final
 
 GERMAN: Final[Mapping[str, str]] = {
     "This did not work": "Das hat nicht geklappt",
+    "Confirm your e-mail address": "Bestätigen Sie Ihre E-Mail-Adresse",
+    "The address is confirmed": "Die Adresse ist bestätigt",
+    "Go back to where you began. You can close this page.": "Kehren Sie dorthin zurück,"
+    " wo Sie begonnen haben. Sie können diese Seite schließen.",
+    "Go on to {host}": "Weiter zu {host}",
+    "Confirm the address": "Adresse bestätigen",
+    "If you did not ask for this, close this page.": "Wenn Sie das nicht wollten,"
+    " schließen Sie diese Seite.",
+    "This has run out, or the code is wrong. Begin again.": "Das ist abgelaufen, oder"
+    " der Code ist falsch. Beginnen Sie noch einmal.",
     "This form is out of date, or your browser keeps no cookies."
     " Go back, reload the page, and try again.": "Dieses Formular ist veraltet, oder"
     " Ihr Browser behält keine Cookies. Gehen Sie zurück, laden Sie die Seite neu und"
     " versuchen Sie es noch einmal.",
+    "Log in": "Anmelden",
+    "User name": "Benutzername",
+    "Password": "Passwort",
+    "Make an account": "Konto anlegen",
+    "User name or password are wrong.": "Benutzername oder Passwort ist falsch.",
+    "Others will know you as @name:{server}. It cannot be changed later.": (
+        "Andere kennen Sie dann als @name:{server}. Das lässt sich später nicht ändern."
+    ),
+    "At least {number} characters.": "Mindestens {number} Zeichen.",
+    "Password, once more": "Passwort noch einmal",
+    "Registration token": "Einladungscode",
+    "From whoever invited you.": "Von der Person, die Sie eingeladen hat.",
+    "Accounts are made by the administrator of this server.": (
+        "Konten legt die Verwaltung dieses Servers an."
+    ),
+    "I have an account": "Ich habe ein Konto",
+    "Allow {client}?": "{client} zulassen?",
+    "{client} wants to use your account:": "{client} möchte Ihr Konto benutzen:",
+    "read and send messages as you,": "in Ihrem Namen Nachrichten lesen und senden,",
+    "see and change your rooms, contacts and profile.": (
+        "Ihre Räume, Kontakte und Ihr Profil sehen und ändern."
+    ),
+    "Your account": "Ihr Konto",
+    "The app is from": "Die App kommt von",
+    "Its device": "Ihr Gerät",
+    "What it does with your data": "Was sie mit Ihren Daten macht",
+    "Its terms of use": "Ihre Nutzungsbedingungen",
+    "Allow it only if you have just wanted to log in with it.": (
+        "Lassen Sie das nur zu, wenn Sie sich gerade damit anmelden wollten."
+    ),
+    "Allow": "Zulassen",
+    "Do not allow": "Nicht zulassen",
+    "Use another account": "Ein anderes Konto benutzen",
+    "Link a new device": "Neues Gerät verbinden",
+    "The new device shows a code of eight letters.": (
+        "Das neue Gerät zeigt einen Code aus acht Buchstaben."
+    ),
+    "Code": "Code",
+    "Continue": "Weiter",
+    "Link {client}?": "{client} verbinden?",
+    "A device with {client} wants to use your account:": (
+        "Ein Gerät mit {client} möchte Ihr Konto benutzen:"
+    ),
+    "Allow it only if the device is before you and shows this very code. "
+    "Nobody may ask you to do this on the telephone or in a message.": (
+        "Lassen Sie das nur zu, wenn das Gerät vor Ihnen liegt und genau "
+        "diesen Code zeigt. Niemand darf Sie am Telefon oder in einer "
+        "Nachricht darum bitten."
+    ),
+    "The device is linked": "Das Gerät ist verbunden",
+    "The device is not linked": "Das Gerät ist nicht verbunden",
+    "Go on at the device. You can close this page.": (
+        "Machen Sie am Gerät weiter. Diese Seite können Sie schließen."
+    ),
+    "No device waits with this code. It may have taken too long.": (
+        "Mit diesem Code wartet kein Gerät. Vielleicht hat es zu lange gedauert."
+    ),
+    "Name that others see": "Name, den andere sehen",
+    "Save": "Speichern",
+    "Your devices": "Ihre Geräte",
+    "Reset your cryptographic identity": "Kryptografische Identität zurücksetzen",
+    "End your account": "Konto auflösen",
+    "Log out of this browser": "In diesem Browser abmelden",
+    "last seen: {when}": "zuletzt gesehen: {when}",
+    "No device is logged in.": "Kein Gerät ist angemeldet.",
+    "Device": "Gerät",
+    "Last seen": "Zuletzt gesehen",
+    "Address": "Adresse",
+    "Log this device out": "Dieses Gerät abmelden",
+    "This ends {user} for good: you leave all rooms, and nobody can ever "
+    "have this name again.": (
+        "Damit endet {user} endgültig: Sie verlassen alle Räume, und niemand "
+        "kann diesen Namen je wieder haben."
+    ),
+    "Hide my messages from people who come later": (
+        "Meine Nachrichten vor Leuten verbergen, die später kommen"
+    ),
+    "End my account for good": "Mein Konto endgültig auflösen",
+    "Do this only if you have lost all your devices and your recovery key. "
+    "Others will be told that your identity has changed, and you may lose "
+    "old messages.": (
+        "Tun Sie das nur, wenn Sie alle Geräte und den "
+        "Wiederherstellungsschlüssel verloren haben. Anderen wird gesagt, "
+        "dass Ihre Identität sich geändert hat, und alte Nachrichten können "
+        "verloren gehen."
+    ),
+    "Allow the reset": "Zurücksetzen zulassen",
+    "Your account has ended": "Ihr Konto ist aufgelöst",
+    "The reset is allowed": "Das Zurücksetzen ist zugelassen",
+    "Go on in your app within ten minutes. You can close this page.": (
+        "Machen Sie innerhalb von zehn Minuten in Ihrer App weiter. Diese "
+        "Seite können Sie schließen."
+    ),
+    "You have no such device.": "Ein solches Gerät haben Sie nicht.",
+    "The password is too short.": "Das Passwort ist zu kurz.",
+    "The two passwords are not the same.": "Die beiden Passwörter sind nicht gleich.",
+    "Choose a user name.": "Wählen Sie einen Benutzernamen.",
+    "Nobody can register on this server.": (
+        "Auf diesem Server kann sich niemand registrieren."
+    ),
+    "The registration token is not valid.": "Der Einladungscode gilt nicht.",
+    "This session has ended. Begin again.": (
+        "Das hat zu lange gedauert. Fangen Sie noch einmal an."
+    ),
+    "This server does not know the app that sent you here. Begin again there.": (
+        "Dieser Server kennt die App nicht, von der Sie kommen. Fangen Sie "
+        "dort noch einmal an."
+    ),
+    "The app that sent you here wants the answer at an address that is not "
+    "known to be its own.": (
+        "Die App, von der Sie kommen, will die Antwort an eine Adresse "
+        "haben, die nicht als ihre bekannt ist."
+    ),
 }

@@ -55,7 +55,9 @@ def _own_field(request: ClientRequest) -> str:
     return name
 
 
-async def _change(ctx: Context, user_id: UserId, name: str, value: JsonValue) -> None:
+async def change_field(
+    ctx: Context, user_id: UserId, name: str, value: JsonValue
+) -> None:
     """Set the field, or remove it when the value is None; tell the user's rooms.
 
     Of many rooms some are told later: the caller does not wait for them.
@@ -101,7 +103,7 @@ async def set_profile_field(ctx: Context, request: ClientRequest) -> Answer:
     value = body[name]
     fields.check_value(name, value)
     removal = fields.is_removal(name, value)
-    await _change(ctx, request.user_id, name, None if removal else value)
+    await change_field(ctx, request.user_id, name, None if removal else value)
     return {}
 
 
@@ -124,5 +126,5 @@ async def delete_profile_field(ctx: Context, request: ClientRequest) -> Answer:
 
     Spec: client-server-api#delete_matrixclientv3profileuseridkeyname
     """
-    await _change(ctx, request.user_id, _own_field(request), None)
+    await change_field(ctx, request.user_id, _own_field(request), None)
     return {}

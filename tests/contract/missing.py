@@ -10,7 +10,6 @@ MISSING = {
     3: (),
     4: (),
     7: (
-        "GET /_matrix/client/v1/auth_metadata",
         f"GET {_CLIENT}/account/3pid",
         f"POST {_CLIENT}/account/3pid",
         f"POST {_CLIENT}/account/3pid/add",

@@ -48,15 +48,20 @@ async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
     )
     owner = user_id if request.requester else None
     session = await operation.authenticate(ctx.db, form.auth, owner)
-    await ctx.live.commit(
-        store.deactivate,
-        Deactivation(user_id, form.erase),
-        Change(Kind.DEACTIVATED, user_id=user_id),
-    )
-    await end_sessions(ctx.live, user_id, None)
+    await end_account(ctx, user_id, erase=form.erase)
     await uia.finish(ctx.db, session)
     # No third-party identifiers are bound, so there is none to unbind.
     return {"id_server_unbind_result": "success"}
+
+
+async def end_account(ctx: Context, user_id: UserId, *, erase: bool) -> None:
+    """End the account for good. Its user leaves all rooms, in the background."""
+    await ctx.live.commit(
+        store.deactivate,
+        Deactivation(user_id, erase),
+        Change(Kind.DEACTIVATED, user_id=user_id),
+    )
+    await end_sessions(ctx.live, user_id, None)
 
 
 def _named(ctx: Context, auth: dict[str, object] | None) -> UserId:

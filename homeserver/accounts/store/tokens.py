@@ -87,6 +87,10 @@ async def open_sessions(tx: Tx, batch: Sequence[Positioned[NewSession]]) -> None
              USING new
              WHERE t.user_id = new.user_id AND t.device_id = new.device_id
                AND t.token_hash IS DISTINCT FROM new.refresh_hash
+        ), otherwise AS (
+            DELETE FROM oauth_sessions o
+             USING new
+             WHERE o.user_id = new.user_id AND o.device_id = new.device_id
         ), refresh AS (
             INSERT INTO refresh_tokens (token_hash, user_id, device_id)
             SELECT refresh_hash, user_id, device_id

@@ -9,7 +9,8 @@ from federation.errors import BadSignature, ProtocolError
 from federation.ids import DeviceId, UserId
 from federation.signatures import check_json, decode_base64
 from homeserver import errors
-from homeserver.accounts import uia
+from homeserver.accounts import oauth_stage, uia
+from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.devices import checks
@@ -80,14 +81,9 @@ async def _upload(
     if is_same and "master" in keys:
         return True
     session = None
-    # Spec: application-service-api#cross-signing
+    # Services need not authenticate. Spec: application-service-api#cross-signing
     if "master" in stored and request.who.service_id is None:
-        operation = uia.Uia(
-            "device_signing",
-            [(uia.PASSWORD,)],
-            {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
-        )
-        session = await operation.authenticate(ctx.db, auth, user_id)
+        session = await _authenticate(ctx, request, auth)
     new = store.NewKeys(
         user_id,
         _public(stored.get("master")),
@@ -102,7 +98,23 @@ async def _upload(
         return False
     if session is not None:
         await uia.finish(ctx.db, session)
+        await oauth_stage.end_reset(ctx.db, user_id)
     return True
+
+
+async def _authenticate(
+    ctx: Context, request: ClientRequest, auth: JsonValue
+) -> UiaSession:
+    """The user says yes: with the password, or on a page where OAuth let them in."""
+    user_id = request.user_id
+    if await oauth_stage.is_needed(ctx.db, user_id, request.device_id):
+        return await oauth_stage.authenticate(ctx, request, auth)
+    operation = uia.Uia(
+        "device_signing",
+        [(uia.PASSWORD,)],
+        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
+    )
+    return await operation.authenticate(ctx.db, auth, user_id)
 
 
 def _public(key: SigningKey | None) -> str | None:
