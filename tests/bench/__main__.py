@@ -8,6 +8,7 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import psutil
 import uvloop
 from rich.console import Console
 
+from tests.bench import client_rows
 from tests.bench.field import KINDS, Contender, Field, write_json
 from tests.bench.report import Results, as_json, table
 from tests.bench.rows import ROWS, Scale, chosen
 from tests.support.synapse import install_synapse
 
-PLACE = Path(".work") / "bench"
+PLACE = Path(".work")
+
+ROWS.update(client_rows.ROWS)
 
 
 def arguments() -> argparse.Namespace:
@@ -35,12 +39,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def run(options: argparse.Namespace, console: Console) -> Results:
+async def run(options: argparse.Namespace, console: Console, place: Path) -> Results:
     kinds = [options.only] if options.only else list(KINDS)
     rows = chosen(options.rows.split(","))
     scale = Scale(options.seconds, options.rooms, options.members)
     results: Results = {row: {} for row in rows}
-    async with Field(PLACE.absolute(), kinds) as field:
+    async with Field(place.absolute(), kinds) as field:
         console.print(f"PostgreSQL {await field.cluster.version()}, {_machine()}")
         for number in range(options.rounds):
             for contender in field.contenders:
@@ -80,15 +84,15 @@ def main() -> None:
     console = Console(stderr=False)
     if options.only != "hearth":
         install_synapse()
-    shutil.rmtree(PLACE, ignore_errors=True)
-    PLACE.mkdir(parents=True)
-    PLACE.chmod(0o711)
+    PLACE.mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="bench-", dir=PLACE))
+    place.chmod(0o711)
     try:
-        results = uvloop.run(run(options, console))
+        results = uvloop.run(run(options, console, place))
     except ValueError as error:
         sys.exit(str(error))
     finally:
-        shutil.rmtree(PLACE, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     kinds = [options.only] if options.only else list(KINDS)
     console.print(table(results, kinds))
     write_json(options.json, {"machine": _machine(), "rows": as_json(results)})

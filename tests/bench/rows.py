@@ -4,10 +4,10 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.bench import files
 from tests.bench.field import Contender, Used
@@ -15,6 +15,8 @@ from tests.bench.load import Connection, Tally, percentile, sends_for
 from tests.support.api import path
 from tests.support.client import Client, log_in
 from tests.support.homeserver import Homeserver
+
+Done = TypeVar("Done")
 
 SECONDS: Final = 5.0
 SENDERS: Final = 16
@@ -241,11 +243,7 @@ async def idle_syncs(connection: Connection, since: str, seconds: float) -> Tall
 
 async def remote_join(contender: Contender, scale: Scale) -> list[Figure]:
     """A new server joins a room of 2,000 members over TLS."""
-
-    async def make() -> tuple[Client, str]:
-        return await crowded_room(contender, scale.remote_members)
-
-    host, room = await contender.once("crowd", make)
+    host, room = await crowded_room(contender, scale.remote_members)
     other = await contender.another("remote")
     async with other:
         guest = await other.registers("guest")
@@ -254,9 +252,6 @@ async def remote_join(contender: Contender, scale: Scale) -> list[Figure]:
         joined = time.perf_counter() - began
         await is_complete(other, guest, room, scale.remote_members + 1)
         complete = time.perf_counter() - began
-        # The next round's newcomer shall not find a server there that is gone.
-        await guest.leaves(room)
-        await host.sees_member(room, guest, "leave", seconds=60)
     return [
         # Synapse answers before it has the state, and is busy until `complete`.
         Figure("joined", joined * 1000, "ms"),
@@ -265,17 +260,27 @@ async def remote_join(contender: Contender, scale: Scale) -> list[Figure]:
 
 
 async def crowded_room(contender: Contender, members: int) -> tuple[Client, str]:
-    host = await contender.server.registers("host")
+    """A new room: in one of an earlier round there are servers that are gone by now."""
+
+    async def register() -> list[Client]:
+        return await few_at_once(
+            contender.server.registers(f"member{n}") for n in range(members)
+        )
+
+    host, *others = await contender.once("crowd", register)
     room = await host.creates_room(preset="public_chat")
+    await few_at_once(each.joins(room) for each in others)
+    return host, room
+
+
+async def few_at_once(calls: Iterable[Awaitable[Done]]) -> list[Done]:
     lock = asyncio.Semaphore(8)
 
-    async def come(n: int) -> None:
+    async def do(call: Awaitable[Done]) -> Done:
         async with lock:
-            person = await contender.server.registers(f"member{n}")
-            await person.joins(room)
+            return await call
 
-    await asyncio.gather(*(come(n) for n in range(members - 1)))
-    return host, room
+    return await asyncio.gather(*map(do, calls))
 
 
 async def is_complete(
