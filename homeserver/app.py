@@ -28,6 +28,7 @@ from homeserver.bounded import LruCache
 from homeserver.bridging import client_api as bridging_client_api
 from homeserver.bridging import thirdparty_api
 from homeserver.bridging.sender import BridgeSender
+from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
@@ -206,6 +207,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_third_party_server_api,
     retention_client_api,
     search_client_api,
+    bridging_client_api,
+    thirdparty_api,
     oauth_metadata_api,
     oauth_token_api,
     oauth_authorize_pages,
@@ -226,8 +229,6 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     media_references.DROP_FILES,
     sticky.STICKY_EVENTS,
 )
-    bridging_client_api,
-    thirdparty_api,
 
 _KNOWN_KEYS: Final = 100_000
 
