@@ -128,6 +128,7 @@ from homeserver.rooms.server_api import history as rooms_history_server_api
 from homeserver.rooms.server_api import invites as rooms_invites_server_api
 from homeserver.rooms.server_api import membership as rooms_membership_server_api
 from homeserver.rooms.server_api import third_party as rooms_third_party_server_api
+from homeserver.rooms.unverified import Retrier
 from homeserver.search import client_api as search_client_api
 from homeserver.search.indexer import SearchIndexer
 from homeserver.server_keys import server_api as server_keys_server_api
@@ -319,6 +320,7 @@ class Server:
         await stack.enter_async_context(SearchIndexer(ctx))
         if config.federation.enabled:
             await stack.enter_async_context(Completer(ctx))
+            await stack.enter_async_context(Retrier(ctx))
             sender = await stack.enter_async_context(Sender(ctx))
             await stack.enter_async_context(EphemeralWatch(ctx, sender))
             if config.presence.enabled:

@@ -7,7 +7,7 @@ Spec: server-server-api#pdus
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -32,6 +32,7 @@ from homeserver.rooms.missing import (
     accept_with_what_it_needs,
 )
 from homeserver.rooms.policy import Unsigned, judge_all
+from homeserver.rooms.unverified import keep, lacking_key
 from homeserver.server_keys.verify import Verified, verify_all
 
 # Event ID → why it was not taken, None when it was.
@@ -88,6 +89,7 @@ async def _receive_in_room(
     for event_id, verdict in zip(pdus, verdicts, strict=True):
         if isinstance(verdict, BadSignature):
             results[event_id] = str(verdict)
+            await _keep(ctx, origin, room, pdus[event_id], (verdict,))
         else:
             verified.append(verdict)
     if not room.is_resident:
@@ -100,8 +102,28 @@ async def _receive_in_room(
         source = Source(ctx, room, others, deadline, judgements=judgements)
         if not room.is_resident:
             source.states_left = 0
-        results[each.pdu.event_id] = await _accept_incomplete(source, each)
+        why = await _accept_incomplete(source, each)
+        results[each.pdu.event_id] = why
+        if why is not None and source.dropped:
+            await _keep(ctx, origin, room, each.pdu, source.dropped.values())
     return results
+
+
+async def _keep(
+    ctx: Context,
+    origin: ServerName,
+    room: Room,
+    pdu: Pdu,
+    dropped: Iterable[BadSignature],
+) -> None:
+    """Keep an event that was not taken for want of a key only."""
+    server = lacking_key(dropped)
+    if (
+        server is not None
+        and room.is_resident
+        and not await ctx.live.events.nids_of((pdu.event_id,))
+    ):
+        await keep(ctx, room, origin, pdu, server)
 
 
 async def _set_aside(
