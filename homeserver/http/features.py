@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 # Modules that are not built answer M_UNRECOGNIZED.
-# v1.18 is not said before rooms' policy servers are asked for their signatures.
 VERSIONS: Final = (
     "r0.6.1",
     "v1.1",
@@ -29,6 +28,8 @@ VERSIONS: Final = (
     "v1.15",
     "v1.16",
     "v1.17",
+    "v1.18",
+    "v1.19",
 )
 
 
