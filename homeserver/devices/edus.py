@@ -5,6 +5,7 @@ server-server-api#send-to-device-messaging
 """
 
 from dataclasses import replace
+from typing import Final
 
 from federation import canonical_json, edu
 from federation.canonical_json import JsonObject
@@ -18,6 +19,9 @@ from homeserver.devices.client_api.to_device import MAX_NAME
 from homeserver.devices.store import remote, sharing, to_device
 from homeserver.live.changes import Change, Kind
 
+# What a user of ours could send at most, in one request.
+MAX_BYTES: Final = 2**20
+
 
 async def receive_message(
     ctx: Context, origin: ServerName, content: JsonObject
@@ -29,18 +33,21 @@ async def receive_message(
     message = edu.parse_direct_to_device(content, origin)
     if not 0 < len(message.type) <= MAX_NAME:
         raise Malformed("the type is too long")
+    contents = {
+        user_id: {
+            device_id: canonical_json.encode_checked(each, strict=False).decode()
+            for device_id, each in by_device.items()
+        }
+        for user_id, by_device in message.messages.items()
+        if server_of(user_id) == ctx.server_name
+    }
+    if any(len(each) > MAX_BYTES for by in contents.values() for each in by.values()):
+        raise Malformed(f"a message has more than {MAX_BYTES} bytes")
     item = to_device.Message(
         sender=message.sender,
         type=message.type,
         seen=("", message.message_id),
-        contents={
-            user_id: {
-                device_id: canonical_json.encode_checked(each, strict=False).decode()
-                for device_id, each in by_device.items()
-            }
-            for user_id, by_device in message.messages.items()
-            if server_of(user_id) == ctx.server_name
-        },
+        contents=contents,
     )
     change = Change(Kind.TO_DEVICE, reach=item.reach)
     await ctx.live.commit(to_device.send, item, change)

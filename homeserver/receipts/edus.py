@@ -18,14 +18,16 @@ from homeserver.receipts.threads import is_thread_id
 
 _MAX_TS: Final = 2**53 - 1
 _AT_ONCE: Final = 100
+MOST: Final = 1000  # of one EDU
 
 
 async def receive(ctx: Context, origin: ServerName, content: JsonObject) -> None:
     """Take the receipts of an `m.receipt` EDU that the origin may give.
 
-    Those of users who are not in the room are left out.
+    Those of users who are not in the room are left out, and what is too much for one.
     """
-    receipts = [each for each in edu.parse_receipts(content, origin) if _is_sane(each)]
+    told = edu.parse_receipts(content, origin)[:MOST]
+    receipts = [each for each in told if _is_sane(each)]
     for start in range(0, len(receipts), _AT_ONCE):
         await _move(ctx, receipts[start : start + _AT_ONCE])
 

@@ -3,6 +3,7 @@
 Spec: server-server-api#edus, server-server-api#server-access-control-lists-acls
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -35,7 +36,39 @@ _OF_USERS: Final = {
     SIGNING_KEY_UPDATE: devices.receive_signing_key_update,
 }
 
+# Servers send receipts room by room; nobody needs more in one EDU.
+MOST_ROOMS: Final = 200
+
 log = structlog.get_logger(__name__)
+
+
+class Admission:
+    """In which rooms a server may speak, found out once for a whole transaction."""
+
+    def __init__(self, ctx: Context, origin: ServerName) -> None:
+        self._ctx = ctx
+        self._origin = origin
+        self._found: dict[str, bool] = {}
+        self._is_up_to_date = False
+
+    async def admits(self, room_id: object) -> bool:
+        """Whether the server is in that room of ours, and its ACL admits it."""
+        if not isinstance(room_id, str):
+            return False
+        if room_id not in self._found:
+            self._found[room_id] = await self._admits(room_id)
+        return self._found[room_id]
+
+    async def _admits(self, room_id: str) -> bool:
+        live, origin = self._ctx.live, self._origin
+        room = await live.room(room_id)
+        if (room is None or origin not in room.servers) and not self._is_up_to_date:
+            await live.follower.pull()  # another process may be a moment ahead
+            self._is_up_to_date = True
+            room = await live.room(room_id)
+        if room is None or origin not in room.servers:
+            return False
+        return await acl.is_allowed(live, room, origin)
 
 
 async def receive_edus(ctx: Context, origin: ServerName, edus: Sequence[Edu]) -> None:
@@ -43,9 +76,10 @@ async def receive_edus(ctx: Context, origin: ServerName, edus: Sequence[Edu]) ->
 
     Raises: DatabaseUnavailable, so that the origin tries again.
     """
+    admission = Admission(ctx, origin)
     for edu in edus:
         try:
-            await _receive(ctx, origin, edu)
+            await _receive(ctx, origin, admission, edu)
         except ProtocolError as error:
             log.info("EDU dropped", type=edu.edu_type, origin=origin, reason=str(error))
         except DatabaseUnavailable:
@@ -54,31 +88,21 @@ async def receive_edus(ctx: Context, origin: ServerName, edus: Sequence[Edu]) ->
             log.exception("EDU failed", type=edu.edu_type, origin=origin)
 
 
-async def _receive(ctx: Context, origin: ServerName, edu: Edu) -> None:
+async def _receive(
+    ctx: Context, origin: ServerName, admission: Admission, edu: Edu
+) -> None:
+    content = edu.content
     if edu.edu_type == TYPING:
-        if await _admits(ctx, origin, edu.content.get("room_id")):
-            await typing.receive(ctx, origin, edu.content)
+        if await admission.admits(content.get("room_id")):
+            await typing.receive(ctx, origin, content)
     elif edu.edu_type == RECEIPT:
         admitted: JsonObject = {
             room_id: by_type
-            for room_id, by_type in edu.content.items()
-            if await _admits(ctx, origin, room_id)
+            for room_id, by_type in itertools.islice(content.items(), MOST_ROOMS)
+            if await admission.admits(room_id)
         }
         await receipts.receive(ctx, origin, admitted)
     elif edu.edu_type in _OF_USERS:
-        await _OF_USERS[edu.edu_type](ctx, origin, edu.content)
+        await _OF_USERS[edu.edu_type](ctx, origin, content)
     else:
         log.debug("EDU of an unknown type", type=edu.edu_type, origin=origin)
-
-
-async def _admits(ctx: Context, origin: ServerName, room_id: object) -> bool:
-    """Whether the server is in that room of ours, and its ACL admits it."""
-    if not isinstance(room_id, str):
-        return False
-    room = await ctx.live.room(room_id)
-    if room is None or origin not in room.servers:
-        await ctx.live.follower.pull()  # another process may be a moment ahead
-        room = await ctx.live.room(room_id)
-    if room is None or origin not in room.servers:
-        return False
-    return await acl.is_allowed(ctx.live, room, origin)
