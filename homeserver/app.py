@@ -24,6 +24,7 @@ from homeserver.accounts.client_api import (
     session,
 )
 from homeserver.appservices.services import Services
+from homeserver.accounts.identity_servers import IdentityServers
 from homeserver.bounded import LruCache
 from homeserver.bridging import client_api as bridging_client_api
 from homeserver.bridging import thirdparty_api
@@ -67,7 +68,9 @@ from homeserver.live.retention import Lifetimes, Retention
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.login import password_api as login_password_api
 from homeserver.login.guests import GuestWatch
+from homeserver.mail.postman import Postman
 from homeserver.media import references as media_references
 from homeserver.media import server_api as media_server_api
 from homeserver.media import tasks as media_tasks
@@ -141,6 +144,10 @@ from homeserver.sync import old_api
 from homeserver.sync.peeking import Onlookers
 from homeserver.sync.sliding import client_api as sliding_client_api
 from homeserver.sync.sliding import tasks as sliding_tasks
+from homeserver.threepids import client_api as threepids_client_api
+from homeserver.threepids import pages as threepids_pages
+from homeserver.threepids import tasks as threepids_tasks
+from homeserver.threepids import tokens_api as threepids_tokens_api
 from homeserver.transactions import server_api as transactions_server_api
 from homeserver.transactions import tasks as transactions_tasks
 from homeserver.typing import client_api as typing_client_api
@@ -161,6 +168,10 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     openid,
     moderation,
     deactivation,
+    login_password_api,
+    threepids_client_api,
+    threepids_tokens_api,
+    threepids_pages,
     login_client_api,
     login_admin_api,
     profile_client_api,
@@ -291,6 +302,8 @@ class Server:
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
+        ctx.parts.put(await stack.enter_async_context(Postman(ctx)))
+        ctx.parts.put(await stack.enter_async_context(IdentityServers(config, key)))
         ctx.parts.put(PolicyServers())
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         services = Services(config, db, live)
@@ -378,6 +391,11 @@ def _upkeep(ctx: Context) -> Iterator[Periodic]:
     )
     yield Periodic(
         "forget-oauth", oauth_tasks.EVERY_S, lambda: oauth_tasks.forget_old(ctx)
+    )
+    yield Periodic(
+        "forget-threepids",
+        threepids_tasks.EVERY_S,
+        lambda: threepids_tasks.forget_expired(ctx),
     )
     yield Periodic(
         "forget-transactions",

@@ -245,6 +245,41 @@ def weak_password(message: str) -> MatrixError:
     return MatrixError(400, "M_WEAK_PASSWORD", message)
 
 
+def threepid_in_use() -> MatrixError:
+    """The address belongs to another account."""
+    return MatrixError(
+        400, "M_THREEPID_IN_USE", "This address belongs to an account already."
+    )
+
+
+def threepid_not_found() -> MatrixError:
+    """The address belongs to no account."""
+    return MatrixError(
+        400, "M_THREEPID_NOT_FOUND", "This address belongs to no account here."
+    )
+
+
+def threepid_auth_failed(message: str) -> MatrixError:
+    """It is not shown that the address is the caller's."""
+    return MatrixError(401, "M_THREEPID_AUTH_FAILED", message)
+
+
+def threepid_medium_not_supported(message: str) -> MatrixError:
+    """The server cannot reach anybody that way."""
+    return MatrixError(400, "M_THREEPID_MEDIUM_NOT_SUPPORTED", message)
+
+
+def user_awaiting_approval(*, by_email: bool) -> MatrixError:
+    """The account has to be approved first. MSC3866."""
+    prefix = "org.matrix.msc3866."
+    return MatrixError(
+        403,
+        "ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL",
+        "An administrator of this server has to approve this account first.",
+        approval_notice_medium=prefix + ("email" if by_email else "none"),
+    )
+
+
 def appservice_login_unsupported() -> MatrixError:
     """Application services cannot log in here.
 

@@ -243,10 +243,12 @@ CREATE TABLE users (
     guest boolean NOT NULL DEFAULT false,
     locked boolean NOT NULL DEFAULT false,
     suspended boolean NOT NULL DEFAULT false,
-    erased boolean NOT NULL DEFAULT false      -- what they said is not for newcomers
+    erased boolean NOT NULL DEFAULT false,     -- what they said is not for newcomers
+    approved boolean NOT NULL DEFAULT true
 );
 CREATE INDEX users_guest ON users (user_id) WHERE guest;
 CREATE INDEX users_erased ON users (user_id) WHERE erased;
+CREATE INDEX users_unapproved ON users (created_at) WHERE NOT approved;
 
 -- Users who have deactivated their accounts and are still in rooms.
 CREATE TABLE farewells (
@@ -318,8 +320,60 @@ CREATE TABLE uia_sessions (
     user_id text COLLATE "C",
     completed text[] COLLATE "C" NOT NULL DEFAULT '{}',
     details text COLLATE "C" NOT NULL DEFAULT '{}',  -- JSON
+    created_at timestamptz NOT NULL DEFAULT now(),
+    flows text COLLATE "C" NOT NULL DEFAULT '[]'     -- JSON
+);
+
+-- E-mail addresses (small letters) and phone numbers (digits) of accounts.
+CREATE TABLE user_threepids (
+    medium text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    validated_ms bigint NOT NULL,
+    added_ms bigint NOT NULL,
+    PRIMARY KEY (medium, address)
+);
+CREATE INDEX user_threepids_user ON user_threepids (user_id);
+
+-- Addresses that were bound at identity servers through us, to be unbound there.
+CREATE TABLE threepid_bindings (
+    user_id text COLLATE "C" NOT NULL,
+    medium text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL,
+    id_server text COLLATE "C" NOT NULL,
+    PRIMARY KEY (user_id, medium, address, id_server)
+);
+
+-- Addresses being validated. Of secrets and tokens only hashes are kept.
+CREATE TABLE threepid_sessions (
+    session_id text COLLATE "C" PRIMARY KEY,
+    purpose text COLLATE "C" NOT NULL,
+    medium text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL,
+    secret_hash bytea NOT NULL,
+    send_attempt bigint NOT NULL,
+    token_hash bytea NOT NULL,
+    tries integer NOT NULL DEFAULT 0,
+    next_link text COLLATE "C",
+    validated_at timestamptz,
+    expires_at timestamptz NOT NULL,
+    UNIQUE (purpose, medium, address, secret_hash)
+);
+CREATE INDEX threepid_sessions_expires ON threepid_sessions (expires_at);
+
+-- E-mails and text messages that are not sent yet; those sent are deleted.
+CREATE TABLE outbox (
+    message_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    medium text COLLATE "C" NOT NULL,
+    recipient text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
+    plain text COLLATE "C" NOT NULL,
+    html text COLLATE "C" NOT NULL,
+    tries integer NOT NULL DEFAULT 0,
+    due_at timestamptz NOT NULL DEFAULT now(),
     created_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX outbox_due ON outbox (due_at);
 
 -- room_nid 0: the user's own, not of a room. What was deleted has the content `{}`.
 CREATE TABLE account_data (

@@ -16,6 +16,7 @@ import argon2
 import bcrypt
 
 from homeserver import errors
+from homeserver.config.accounts import Passwords
 
 THREADS: Final = 2
 MAX_WAITING: Final = 64
@@ -50,6 +51,24 @@ class Verdict:
 
     fits: bool
     is_outdated: bool = False
+
+
+def check_policy(policy: Passwords, password: str) -> None:
+    """Refuse a new password that the configuration does not allow.
+
+    Raises: M_WEAK_PASSWORD.
+    """
+    lacking = ""
+    if len(password) < policy.min_length:
+        lacking = f"It needs at least {policy.min_length} characters."
+    elif policy.require_letter and not any(map(str.isalpha, password)):
+        lacking = "It needs a letter."
+    elif policy.require_digit and not any(map(str.isdigit, password)):
+        lacking = "It needs a digit."
+    elif policy.require_symbol and all(map(str.isalnum, password)):
+        lacking = "It needs a character that is neither letter nor digit."
+    if lacking:
+        raise errors.weak_password(f"The password is too weak. {lacking}")
 
 
 async def hash_password(password: str) -> str:

@@ -10,17 +10,17 @@ from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_user_id, server_of
 from homeserver import errors
 from homeserver.accounts import passwords
-from homeserver.accounts.store import users
+from homeserver.accounts.addresses import MSISDN, canonical, canonical_phone
+from homeserver.accounts.store import threepids, users
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.store.users import Account
 from homeserver.db.pool import Database
+from homeserver.errors import MatrixError
 from homeserver.http.limits import Limits, failed_logins
 
 
 def identified_user(body: JsonObject, server_name: ServerName) -> UserId | None:
-    """The local user that the body names; None when it is nobody here.
-
-    Third-party identifiers and phone numbers name nobody, as none are bound yet.
+    """The local user that the body names by user ID or name; None: nobody here.
 
     Raises: M_BAD_JSON, when nothing is named at all.
     """
@@ -39,6 +39,42 @@ def identified_user(body: JsonObject, server_name: ServerName) -> UserId | None:
             return None
         case _:
             raise errors.bad_json("identifier.type: a string is needed.")
+
+
+async def identify(
+    db: Database, body: JsonObject, server_name: ServerName
+) -> UserId | None:
+    """The local user that the body names in any way; None when it is nobody here.
+
+    Raises: M_BAD_JSON, when nothing is named at all.
+    """
+    user_id, address = identified_user(body, server_name), _address(body)
+    if user_id is not None or address is None:
+        return user_id
+    async with db.read() as tx:
+        return await threepids.owner(tx, *address)
+
+
+def _address(body: JsonObject) -> tuple[str, str] | None:
+    """The medium and the address that the body names, as they are kept."""
+    named = body.get("identifier", body)
+    if not isinstance(named, dict):
+        return None
+    try:
+        match named:
+            case {"type": "m.id.phone", "country": str(country)}:
+                number = named.get("phone", named.get("number"))
+                if isinstance(number, str):
+                    return MSISDN, canonical_phone(number, country)
+            case {"medium": str(medium), "address": str(address)} if (
+                named is body or named.get("type") == "m.id.thirdparty"
+            ):
+                return medium, canonical(medium, address)
+            case _:
+                return None
+    except MatrixError:  # what cannot be one belongs to nobody
+        return None
+    return None
 
 
 def _local_user(name: object, server_name: ServerName) -> UserId | None:
@@ -111,7 +147,7 @@ class PasswordStage:
         password = auth.get("password")
         if not isinstance(password, str):
             raise errors.bad_json("auth.password: a string is needed.")
-        named = identified_user(auth, server_of(self.user_id))
+        named = await identify(self.db, auth, server_of(self.user_id))
         account = await verify_password(self.db, self.limits, named, password)
         if account.user_id != self.user_id:
             raise errors.forbidden("This is the password of another user.")

@@ -5,6 +5,7 @@ is wrong with it, `text` knows where in the file a key stands, `sample` writes a
 that says everything.
 """
 
+from homeserver.config.accounts import Registration
 from homeserver.config.reading import ConfigError, Problem
 from homeserver.config.sections import (
     Calls,
@@ -13,7 +14,6 @@ from homeserver.config.sections import (
     Limits,
     Listen,
     Logging,
-    Registration,
 )
 
 __all__ = [

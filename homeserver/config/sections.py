@@ -13,13 +13,20 @@ from federation import room_versions
 from federation.ids import ServerName
 from federation.room_versions import RoomVersion
 from homeserver.config import checks
+from homeserver.config.accounts import (
+    Captcha,
+    Mail,
+    Passwords,
+    Registration,
+    Sms,
+    Threepids,
+)
 from homeserver.config.media import Media
 from homeserver.config.policy import PolicyServers
 from homeserver.config.reading import read, read_text, resolve
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Service: TypeAlias = Literal["client", "federation", "metrics"]
-RegistrationMode: TypeAlias = Literal["closed", "token", "open"]
 
 
 class Listen(Struct, frozen=True, kw_only=True):
@@ -64,32 +71,6 @@ class Listen(Struct, frozen=True, kw_only=True):
         if bool(self.tls_certificate) != bool(self.tls_key):
             missing = "tls_key" if self.tls_certificate else "tls_certificate"
             raise ValueError(f"`{missing}` is missing: TLS needs both")
-
-
-class Registration(Struct, frozen=True, kw_only=True):
-    """Who may make an account."""
-
-    mode: Annotated[
-        RegistrationMode,
-        Meta(
-            description="closed: nobody but administrators; token: who has a"
-            " registration token; open: everybody."
-        ),
-    ] = "closed"
-    shared_secret: Annotated[
-        str,
-        Meta(
-            description="Tools that know this secret may make accounts, administrators"
-            " too, at /_synapse/admin/v1/register. Empty: nobody may."
-        ),
-    ] = ""
-    guests: Annotated[
-        bool,
-        Meta(
-            description="Whether anybody may come in as a guest, without an account:"
-            " to read public rooms and to talk in those that admit guests."
-        ),
-    ] = False
 
 
 class Rooms(Struct, frozen=True, kw_only=True):
@@ -439,6 +420,11 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = ""
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
+    passwords: Passwords = Passwords()
+    captcha: Captcha = Captcha()
+    threepids: Threepids = Threepids()
+    mail: Mail = Mail()
+    sms: Sms = Sms()
     rooms: Rooms = Rooms()
     retention: Retention = Retention()
     federation: Federation = Federation()
@@ -461,6 +447,12 @@ class Config(Struct, frozen=True, kw_only=True):
                 reason = f"two [[listen]] have {one.bind}, port {one.port}"
                 raise ValueError(reason, "listen", number)
             seen.add((one.bind, one.port))
+        if self.mail.host and not self.public_base_url:
+            reason = "`public_base_url` is missing: messages hold links to it"
+            raise ValueError(reason, "mail")
+        if self.registration.require_email and not self.mail.host:
+            reason = "`require_email` needs [mail] with a `host`"
+            raise ValueError(reason, "registration")
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:

@@ -44,7 +44,7 @@ async def get_capabilities(ctx: Context, request: ClientRequest) -> Answer:
             },
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
-            "m.3pid_changes": {"enabled": False},
+            "m.3pid_changes": {"enabled": True},
             "m.get_login_token": {"enabled": True},
             "m.profile_fields": {"enabled": True},
             "uk.tcpip.msc4133.profile_fields": {"enabled": True},

@@ -19,7 +19,7 @@ from homeserver.accounts.store import login_tokens, users
 from homeserver.accounts.store.users import Account
 from homeserver.accounts.verify import (
     PasswordStage,
-    identified_user,
+    identify,
     verify_password,
 )
 from homeserver.appservices.services import Services
@@ -117,7 +117,7 @@ async def _login_by_password(
     password = body.get("password")
     if not isinstance(password, str):
         raise errors.bad_json("password: a string is needed.")
-    user_id = identified_user(body, ctx.server_name)
+    user_id = await identify(ctx.db, body, ctx.server_name)
     return await verify_password(ctx.db, request.limits, user_id, password)
 
 
@@ -217,6 +217,8 @@ async def register(ctx: Context, request: Request) -> Answer:
     if form.auth is not None and form.password is None:
         # Before a token is used up. Without a password nobody could ever log in again.
         raise errors.missing_param("password: choose one.")
+    if form.password is not None:
+        passwords.check_policy(ctx.config.passwords, form.password)
     session = await operation.authenticate(ctx.db, form.auth)
     password_hash = await passwords.hash_password(form.password or "")
     await make_account(

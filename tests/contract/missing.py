@@ -10,20 +10,8 @@ MISSING = {
     3: (),
     4: (),
     7: (
-        f"GET {_CLIENT}/account/3pid",
-        f"POST {_CLIENT}/account/3pid",
-        f"POST {_CLIENT}/account/3pid/add",
-        f"POST {_CLIENT}/account/3pid/bind",
-        f"POST {_CLIENT}/account/3pid/delete",
-        f"POST {_CLIENT}/account/3pid/email/requestToken",
-        f"POST {_CLIENT}/account/3pid/msisdn/requestToken",
-        f"POST {_CLIENT}/account/3pid/unbind",
-        f"POST {_CLIENT}/account/password/email/requestToken",
-        f"POST {_CLIENT}/account/password/msisdn/requestToken",
         f"GET {_CLIENT}/login/sso/redirect",
         f"GET {_CLIENT}/login/sso/redirect/{{idpId}}",
-        f"POST {_CLIENT}/register/email/requestToken",
-        f"POST {_CLIENT}/register/msisdn/requestToken",
     ),
 }
 

@@ -38,12 +38,14 @@ LINES = """
     homeserver.context
     homeserver.http
     homeserver.pages
+    homeserver.mail
     homeserver.server_keys
     homeserver.destinations
     homeserver.appservices
     homeserver.accounts
     homeserver.rooms
     homeserver.devices
+    homeserver.threepids
     homeserver.login homeserver.profile homeserver.oauth homeserver.receipts
     homeserver.typing homeserver.presence
     homeserver.relations

@@ -12,6 +12,10 @@ from tests.support import openapi
 # Endpoints that others define.
 BESIDES_THE_SPECIFICATION = (
     "/_synapse/",
+    "/_hearth/",
+    "/account/",
+    "/_matrix/client/v3/auth/",
+    "/_matrix/client/r0/auth/",
     "/metrics",
     "/account",  # pages for people
     "/oauth2/",  # RFC 6749 and its family

@@ -5,12 +5,15 @@ Spec: client-server-api#account-deactivation
 
 import msgspec
 
+from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.accounts import uia
+from homeserver.accounts.identity_servers import IdentityServers
 from homeserver.accounts.sessions import end_sessions
 from homeserver.accounts.store import deactivation as store
+from homeserver.accounts.store import threepids
 from homeserver.accounts.store.deactivation import Deactivation
-from homeserver.accounts.verify import PasswordStage, identified_user
+from homeserver.accounts.verify import PasswordStage, identify
 from homeserver.context import Context
 from homeserver.http.auth import optional_access_token
 from homeserver.http.limits import logins
@@ -40,7 +43,7 @@ async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
     Spec: client-server-api#post_matrixclientv3accountdeactivate
     """
     form = request.body(_Deactivate, empty_ok=True)
-    user_id = request.user_id if request.requester else _named(ctx, form.auth)
+    user_id = request.user_id if request.requester else await _named(ctx, form.auth)
     operation = uia.Uia(
         "deactivate",
         [(uia.PASSWORD,)],
@@ -48,25 +51,42 @@ async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
     )
     owner = user_id if request.requester else None
     session = await operation.authenticate(ctx.db, form.auth, owner)
-    await end_account(ctx, user_id, erase=form.erase)
+    is_unbound = await end_account(ctx, user_id, erase=form.erase)
     await uia.finish(ctx.db, session)
-    # No third-party identifiers are bound, so there is none to unbind.
-    return {"id_server_unbind_result": "success"}
+    return {"id_server_unbind_result": "success" if is_unbound else "no-support"}
 
 
-async def end_account(ctx: Context, user_id: UserId, *, erase: bool) -> None:
-    """End the account for good. Its user leaves all rooms, in the background."""
+async def end_account(ctx: Context, user_id: UserId, *, erase: bool) -> bool:
+    """End the account for good. Its user leaves all rooms, in the background.
+
+    False: an identity server does not forget the user's addresses, or not now.
+    """
     await ctx.live.commit(
         store.deactivate,
         Deactivation(user_id, erase),
         Change(Kind.DEACTIVATED, user_id=user_id),
     )
     await end_sessions(ctx.live, user_id, None)
+    return await _unbind_all(ctx, user_id)
 
 
-def _named(ctx: Context, auth: dict[str, object] | None) -> UserId:
+async def _unbind_all(ctx: Context, user_id: UserId) -> bool:
+    """Have identity servers forget the user's addresses; False when one did not."""
+    async with ctx.db.read() as tx:
+        bound = await threepids.bound(tx, user_id)
+    servers, outcomes = ctx.parts.get(IdentityServers), []
+    for binding in bound:
+        outcomes.append(await servers.unbind(user_id, binding))
+        if outcomes[-1]:
+            async with ctx.db.transaction() as tx:
+                await threepids.unbind(tx, user_id, binding)
+    return all(outcomes)
+
+
+async def _named(ctx: Context, auth: dict[str, object] | None) -> UserId:
     """The user whom the password is for; nobody's name while nobody is named."""
     named = None
     if auth and auth.get("identifier") is not None:
-        named = identified_user({"identifier": auth["identifier"]}, ctx.server_name)  # type: ignore[dict-item]
+        body: JsonObject = {"identifier": auth["identifier"]}  # type: ignore[dict-item]
+        named = await identify(ctx.db, body, ctx.server_name)
     return named or UserId(f"@:{ctx.server_name}")

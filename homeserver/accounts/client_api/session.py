@@ -1,13 +1,9 @@
-"""Endpoints about being logged in: whoami, logout, password."""
-
-import msgspec
+"""Endpoints about being logged in: whoami, logout."""
 
 from federation.canonical_json import JsonObject
 from homeserver import errors
-from homeserver.accounts import passwords, uia
 from homeserver.accounts.sessions import end_sessions
-from homeserver.accounts.store import registration_tokens, users
-from homeserver.accounts.verify import PasswordStage
+from homeserver.accounts.store import registration_tokens
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token, nobody
 from homeserver.http.limits import logins
@@ -49,38 +45,6 @@ async def logout_all(ctx: Context, request: ClientRequest) -> Answer:
     Spec: client-server-api#post_matrixclientv3logoutall
     """
     await end_sessions(ctx.live, request.user_id, None)
-    return {}
-
-
-class _NewPassword(msgspec.Struct):
-    new_password: str
-    logout_devices: bool = True
-    auth: dict[str, object] | None = None
-
-
-@route("POST", V3 + "/account/password", auth=by_access_token, limit=logins)
-async def change_password(ctx: Context, request: ClientRequest) -> Answer:
-    """Change the password, with the old one.
-
-    The other devices are logged out unless the user says otherwise.
-
-    Spec: client-server-api#post_matrixclientv3accountpassword
-    """
-    form = request.body(_NewPassword)
-    if not form.new_password:
-        raise errors.weak_password("The password must not be empty.")
-    operation = uia.Uia(
-        "change_password",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, request.user_id)},
-    )
-    session = await operation.authenticate(ctx.db, form.auth, request.user_id)
-    new_hash = await passwords.hash_password(form.new_password)
-    async with ctx.db.transaction() as tx:
-        await users.set_password_hash(tx, request.user_id, new_hash)
-    if form.logout_devices:
-        await end_sessions(ctx.live, request.user_id, None, keep=request.device_id)
-    await uia.finish(ctx.db, session)
     return {}
 
 

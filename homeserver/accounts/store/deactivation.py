@@ -35,6 +35,7 @@ async def deactivate(tx: Tx, batch: Sequence[Positioned[Deactivation]]) -> None:
     await tx.execute("DELETE FROM pushers WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM user_directory WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM profile_tellings WHERE user_id = ANY($1)", user_ids)
+    await tx.execute("DELETE FROM user_threepids WHERE user_id = ANY($1)", user_ids)
     if erased:
         await _erase(tx, erased)
     await tx.execute(
