@@ -23,8 +23,8 @@ from homeserver.accounts.client_api import (
     openid,
     session,
 )
-from homeserver.appservices.services import Services
 from homeserver.accounts.identity_servers import IdentityServers
+from homeserver.appservices.services import Services
 from homeserver.bounded import LruCache
 from homeserver.bridging import client_api as bridging_client_api
 from homeserver.bridging import thirdparty_api
@@ -211,6 +211,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     sliding_client_api,
     calls_client_api,
     delayed_client_api,
+    bridging_client_api,
+    thirdparty_api,
     upgrades_client_api,
     spaces_client_api,
     spaces_server_api,
@@ -219,8 +221,6 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     rooms_third_party_server_api,
     retention_client_api,
     search_client_api,
-    bridging_client_api,
-    thirdparty_api,
     oauth_metadata_api,
     oauth_token_api,
     oauth_authorize_pages,

@@ -15,16 +15,6 @@ GERMAN: Final[Mapping[str, str]] = {
     " schließen Sie diese Seite.",
     "This has run out, or the code is wrong. Begin again.": "Das ist abgelaufen, oder"
     " der Code ist falsch. Beginnen Sie noch einmal.",
-    "Confirm your e-mail address": "Bestätigen Sie Ihre E-Mail-Adresse",
-    "The address is confirmed": "Die Adresse ist bestätigt",
-    "Go back to where you began. You can close this page.": "Kehren Sie dorthin zurück,"
-    " wo Sie begonnen haben. Sie können diese Seite schließen.",
-    "Go on to {host}": "Weiter zu {host}",
-    "Confirm the address": "Adresse bestätigen",
-    "If you did not ask for this, close this page.": "Wenn Sie das nicht wollten,"
-    " schließen Sie diese Seite.",
-    "This has run out, or the code is wrong. Begin again.": "Das ist abgelaufen, oder"
-    " der Code ist falsch. Beginnen Sie noch einmal.",
     "This form is out of date, or your browser keeps no cookies."
     " Go back, reload the page, and try again.": "Dieses Formular ist veraltet, oder"
     " Ihr Browser behält keine Cookies. Gehen Sie zurück, laden Sie die Seite neu und"
