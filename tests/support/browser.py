@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from types import TracebackType
@@ -47,7 +48,7 @@ class Page:
     status: int
     url: str
     text: str
-    headers: "aiohttp.typedefs.LooseHeaders"
+    headers: Mapping[str, str]
     location: str = ""
 
     @property
@@ -120,7 +121,9 @@ class Browser:
             data[button[0]] = button[1]
         return await self._go("POST", found.action, data, headers)
 
-    async def send(self, where: str, data: dict[str, str], **headers: str) -> Page:
+    async def send(
+        self, where: str, data: dict[str, str], headers: dict[str, str]
+    ) -> Page:
         """Send a form that no page had."""
         return await self._go("POST", where, data, headers)
 
