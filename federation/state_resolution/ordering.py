@@ -22,7 +22,8 @@ def auth_event_of(
     event: Pdu, key: StateKey, events: Answers[EventId, Known]
 ) -> Known | None:
     """The event for that key among an event's auth events, which are loaded."""
-    for event_id in event.auth_events:
+    itself = events.get(event.event_id)
+    for event_id in event.auth_events if itself is None else itself.auth_events:
         known = events.get(event_id)
         if known is not None and known.pdu.key == key:
             return known
@@ -114,6 +115,9 @@ class Mainline:
             length += 1
 
     def _power_levels_of(self, event: Pdu) -> Resolving[Pdu | None]:
-        yield from self._events.ask(event.auth_events)
+        itself = self._events.get(event.event_id)
+        yield from self._events.ask(
+            event.auth_events if itself is None else itself.auth_events
+        )
         known = auth_event_of(event, POWER_LEVELS, self._events)
         return None if known is None else known.pdu

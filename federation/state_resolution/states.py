@@ -19,13 +19,16 @@ def resolve(
     conflicted: Mapping[StateKey, frozenset[EventId]],
     auth_difference: frozenset[EventId] = frozenset(),
     subgraph: frozenset[EventId] = frozenset(),
+    refused: dict[EventId, str] | None = None,
 ) -> Resolving[dict[StateKey, EventId | None]]:
     """Which event each conflicted key gets, or None for no event.
 
     `conflicted` has every key that is not the same in all states, with the events
     that stand there; `unconflicted` answers for the rest of the state and may be the
     lookup of any one of the states. The two sets are those of `compare`. The answer
-    may name further keys: those that are in no state, but in an auth chain.
+    may name further keys: those that are in no state, but in an auth chain. From
+    version 2 of the algorithm on, `refused` is told which events were left out because
+    the rules refuse them, and why.
     """
 
     def elsewhere(key: StateKey) -> EventId | None:
@@ -34,7 +37,14 @@ def resolve(
     if version.state_resolution is StateResolution.V1:
         return (yield from v1.resolve(version, elsewhere, conflicted))
     return (
-        yield from v2.resolve(version, elsewhere, conflicted, auth_difference, subgraph)
+        yield from v2.resolve(
+            version,
+            elsewhere,
+            conflicted,
+            auth_difference,
+            subgraph,
+            {} if refused is None else refused,
+        )
     )
 
 

@@ -14,7 +14,13 @@ from federation.errors import Rejected
 from federation.ids import EventId
 from federation.pdu import Pdu, StateKey
 from federation.room_versions import RoomVersion, StateResolution
-from federation.state_resolution.needs import Answers, Known, Resolving
+from federation.state_resolution.needs import (
+    PAUSE_AFTER,
+    Answers,
+    Known,
+    Resolving,
+    pause,
+)
 from federation.state_resolution.ordering import (
     POWER_LEVELS,
     Mainline,
@@ -34,10 +40,12 @@ def resolve(
     conflicted: Mapping[StateKey, frozenset[EventId]],
     auth_difference: frozenset[EventId],
     subgraph: frozenset[EventId],
+    refused: dict[EventId, str],
 ) -> Resolving[dict[StateKey, EventId | None]]:
     """What the state holds for each conflicted key, and for keys no state had.
 
-    `unconflicted` must answer None for the conflicted keys.
+    `unconflicted` must answer None for the conflicted keys. `refused` is told which
+    events the iterative auth checks left out, and why.
 
     Spec: rooms/v2#algorithm, rooms/v12#algorithm
     """
@@ -49,7 +57,7 @@ def resolve(
         full |= subgraph
     conflict = _Conflict(version, events, _state_events(full, events), subgraph)
     state = _PartialState(
-        version, events, (lambda _key: None) if is_2_1 else unconflicted
+        version, events, (lambda _key: None) if is_2_1 else unconflicted, refused
     )
 
     power_list = yield from conflict.power_list()
@@ -132,7 +140,12 @@ class _Conflict:
                     todo.append(one)
         yield from self._ask_for_auth_events(self._selected & self._full.keys())
         cited = {one: self._cited.get(one, ()) for one in self._selected}
-        order = reverse_topological(cited, self._power_place)
+        places: dict[EventId, PowerPlace | None] = {}
+        for number, one in enumerate(self._selected):
+            places[one] = self._power_place(one)
+            if number % PAUSE_AFTER == PAUSE_AFTER - 1:
+                yield from pause()
+        order = reverse_topological(cited, places.__getitem__)
         return [self._full[one] for one in order]
 
     def mainline_list(self, power_levels: Pdu | None) -> Resolving[list[Pdu]]:
@@ -141,9 +154,11 @@ class _Conflict:
         yield from self._ask_for_auth_events(rest)
         mainline = Mainline(power_levels, self._events)
         places = []
-        for one in rest:
+        for number, one in enumerate(rest):
             place = yield from mainline.place(self._full[one])
             places.append(place)
+            if number % PAUSE_AFTER == PAUSE_AFTER - 1:
+                yield from pause()
         return [self._full[event_id] for _, _, event_id in sorted(places)]
 
     def _power_place(self, event_id: EventId) -> PowerPlace | None:
@@ -151,17 +166,22 @@ class _Conflict:
         if event is None:
             return None
         cited: dict[StateKey, Pdu] = {}
-        for one in (*event.auth_events, *_create_id_of(event)):
+        for one in (*self._auth_events_of(event), *_create_id_of(event)):
             known = self._events.get(one)
             if known is not None and known.pdu.key is not None:
                 cited.setdefault(known.pdu.key, known.pdu)
         power = PowerLevels.of(cited, self._version).user(event.sender)
         return power_place(event, power)
 
+    def _auth_events_of(self, event: Pdu) -> tuple[EventId, ...]:
+        known = self._events.get(event.event_id)
+        return event.auth_events if known is None else known.auth_events
+
     def _ask_for_auth_events(self, ids: Collection[EventId]) -> Resolving[None]:
         wanted: set[EventId] = set()
         for one in ids:
-            wanted.update(self._full[one].auth_events, _create_id_of(self._full[one]))
+            event = self._full[one]
+            wanted.update(self._auth_events_of(event), _create_id_of(event))
         yield from self._events.ask(wanted)
 
 
@@ -169,8 +189,13 @@ class _PartialState:
     """What the iterative auth checks have resolved, over the state they began with."""
 
     def __init__(
-        self, version: RoomVersion, events: Answers[EventId, Known], base: Lookup
+        self,
+        version: RoomVersion,
+        events: Answers[EventId, Known],
+        base: Lookup,
+        refused: dict[EventId, str],
     ) -> None:
+        self._refused = refused
         self._version = version
         self._events = events
         self._base = base
@@ -184,13 +209,16 @@ class _PartialState:
         keys = {event.event_id: self._keys(event) for event in order}
         base = {self._base(key) for wanted in keys.values() for key in wanted}
         yield from self._events.ask(one for one in base if one is not None)
-        for event in order:
+        for number, event in enumerate(order):
+            if number % PAUSE_AFTER == PAUSE_AFTER - 1:
+                yield from pause()
             if event.key is None:
                 continue
             state = self._auth_state(event, keys[event.event_id])
             try:
                 check(event, state, create=self._create(event))
-            except Rejected:
+            except Rejected as refused:
+                self._refused[event.event_id] = str(refused)
                 continue
             self.resolved[event.key] = event
 
@@ -216,7 +244,8 @@ class _PartialState:
     def _auth_state(self, event: Pdu, keys: list[StateKey]) -> dict[StateKey, Pdu]:
         """The state that the event needs, where missing from its own auth events."""
         state: dict[StateKey, Pdu] = {}
-        for event_id in event.auth_events:
+        itself = self._events.get(event.event_id)
+        for event_id in event.auth_events if itself is None else itself.auth_events:
             known = self._events.get(event_id)
             # "... is used if the auth event is not rejected."
             if known is not None and not known.rejected and known.pdu.key in keys:

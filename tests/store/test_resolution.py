@@ -1,0 +1,203 @@
+"""Resolution of large conflicts: what it costs, whom it stalls, what is remembered."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from federation import state_resolution
+from federation.ids import UserId
+from federation.room_versions import ROOM_VERSIONS
+from federation.signatures import SigningKey
+from federation.state_resolution import Known, run
+from homeserver.bounded import LruCache
+from homeserver.clock import Clock
+from homeserver.config import Config
+from homeserver.context import Context
+from homeserver.live.live import Live
+from homeserver.rooms.build import NewEvent
+from homeserver.rooms.create import NewRoom, make_room
+from homeserver.rooms.send import send_event
+from homeserver.state import budget
+from homeserver.state.budget import Account, Budget
+from homeserver.state.resolve import Resolver
+from tests.support.forks import Forked
+
+MEMBERS = 2000
+
+
+ALICE = UserId("@alice:a.test")
+
+
+@pytest.fixture
+async def ctx(database) -> AsyncIterator[Context]:
+    live = Live(database, "a.test")
+    await live.start()
+    yield Context(
+        config=Config(),
+        server_name="a.test",
+        db=database,
+        key=SigningKey.generate("1"),
+        wire=None,
+        live=live,
+        clock=Clock(),
+        known_keys=LruCache(10),
+    )
+    await live.stop()
+
+
+async def roots_of(ctx: Context, *tips) -> list[int]:
+    events = await ctx.live.events.by_ids(tip.event_id for tip in tips)
+    return [event.state_after for event in events.values()]
+
+
+@pytest.mark.parametrize("version", ["1", "6", "10"])
+async def test_the_maps_give_what_the_whole_states_give(ctx, version):
+    forked = await Forked.make(ctx, 60, version)
+    left, right = forked.branch("b.test", 40), forked.branch("c.test", 40)
+    await forked.accepts(*left, *right)
+    live = ctx.live
+    roots = await roots_of(ctx, left[-1], right[-1])
+    root = await live.resolver.resolve(forked.version, forked.room.nid, roots)
+    # The algorithm over whole states, all of which are at hand.
+    everything = {
+        event.event_id: Known(event)
+        for event in (*forked.state.values(), forked.join, *left, *right)
+    }
+    states = []
+    for each in roots:
+        nids = await live.states.items(each)
+        events = await live.events.by_nids(nids.values())
+        states.append({key: events[nid].event_id for key, nid in nids.items()})
+    expected = run(state_resolution.resolve_states(forked.version, states), everything)
+    nids = await live.states.items(root)
+    events = await live.events.by_nids(nids.values())
+    assert {key: events[nid].event_id for key, nid in nids.items()} == expected
+
+
+async def test_what_was_resolved_is_remembered_in_any_order(ctx, monkeypatch):
+    forked = await Forked.make(ctx, 60)
+    left, right = forked.branch("b.test", 20), forked.branch("c.test", 20)
+    await forked.accepts(*left, *right)
+    first, second = await roots_of(ctx, left[-1], right[-1])
+    resolver = ctx.live.resolver
+    root = await resolver.resolve(forked.version, forked.room.nid, (first, second))
+
+    async def again(*_: object) -> None:
+        raise AssertionError("it was resolved before")
+
+    monkeypatch.setattr(Resolver, "_separate", again)
+    for roots in ((first, second), (second, first), (second, first, second)):
+        assert root == await resolver.resolve(forked.version, forked.room.nid, roots)
+
+
+async def test_only_events_of_the_conflict_are_read(ctx, monkeypatch):
+    asked: list[int] = []
+    by_nids = type(ctx.live.events).by_nids
+
+    async def counted(self, nids):
+        wanted = list(nids)
+        asked.append(len(wanted))
+        return await by_nids(self, wanted)
+
+    sizes = []
+    for members in (100, MEMBERS):
+        forked = await Forked.make(ctx, members)
+        left, right = forked.branch("b.test", 15), forked.branch("c.test", 15)
+        await forked.accepts(*left, *right)
+        roots = await roots_of(ctx, left[-1], right[-1])
+        ctx.live.resolver._memo.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(type(ctx.live.events), "by_nids", counted)
+            asked.clear()
+            await ctx.live.resolver.resolve(forked.version, forked.room.nid, roots)
+        sizes.append(sum(asked))
+    assert sizes[0] == sizes[1] < 200
+
+
+async def test_a_hostile_room_stalls_nobody_else(ctx):
+    forked = await Forked.make(ctx, MEMBERS)
+    left, right = forked.branch("b.test", 120), forked.branch("c.test", 120)
+    await forked.accepts(*left)
+    content = {"room_version": "12"}
+    joined = NewEvent("m.room.member", ALICE, {"membership": "join"}, ALICE)
+    new = NewRoom(ROOM_VERSIONS["12"], ALICE, content, [joined])
+    quiet, _ = await make_room(ctx, new)
+
+    async def send_for(seconds: float) -> list[float]:
+        took = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            began = time.monotonic()
+            message = {"msgtype": "m.text", "body": f"message {len(took)}"}
+            await send_event(ctx, quiet, NewEvent("m.room.message", ALICE, message))
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.005)
+        return sorted(took)
+
+    alone = await send_for(2)
+    attack = asyncio.create_task(forked.accepts(*right))
+    beside = await send_for(4)
+    attack.cancel()
+    await asyncio.gather(attack, return_exceptions=True)
+    p99 = [took[len(took) * 99 // 100] for took in (alone, beside)]
+    # Without slices a resolution of some 100 ms stands before most of the sends.
+    assert p99[1] < max(0.1, 5 * p99[0]), p99
+    assert len(beside) > len(alone) / 4
+
+
+def test_a_room_that_used_up_its_share_waits_and_the_share_comes_back(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    account = Account.full(share=0.1, burst=3.0)
+    assert account.spend(3.0) == 0
+    assert account.spend(0.05) == pytest.approx(0.5)
+    now += 0.5
+    assert account.spend(0.0) == pytest.approx(0.0)
+    now += 1_000_000  # it holds no more than its burst
+    assert account.spend(3.0) == 0
+    assert account.spend(100.0) == 2.0  # however much it was
+
+
+async def test_work_gives_others_a_turn_after_each_slice(monkeypatch):
+    turns = 0
+    now = 0.0
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+        await sleep(0)
+
+    def steps():
+        nonlocal now
+        for _ in range(2000):
+            now += 0.003
+            yield frozenset()
+        return "done"
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await sleep(0)
+
+    async def nothing(_: object) -> dict[str, str]:
+        raise AssertionError("nothing was asked for")
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(budget.asyncio, "sleep", slept)
+    other = asyncio.create_task(others())
+    accounts = Budget()
+    assert await accounts.work(1).drive(steps(), nothing) == "done"
+    other.cancel()
+    assert len(waits) == 1000
+    assert turns >= 1000
+    # 6 s of work in a room: 3 at once, the rest at a tenth of the time.
+    assert sum(waits) == pytest.approx(30, rel=0.2)
+    before = len(waits)
+    assert await accounts.work(2).drive(steps(), nothing) == "done"
+    assert waits[before] == 0  # another room has an account of its own
