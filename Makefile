@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	echo $$p; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check interop bench sample endpoints venv clean
+.PHONY: help serve demo test check interop soak bench sample endpoints venv clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -39,6 +39,10 @@ check: $(STAMP) ## lint, types, import order and the pure tests
 
 interop: $(STAMP) ## federate with a real Synapse, installed beside us from PyPI
 	HEARTH_INTEROP=1 $(BIN)/python -m pytest tests/interop $(ARGS)
+
+soak: $(STAMP) ## 2,000 encrypted messages among 15 devices while 3 servers break
+	HEARTH_INTEROP=1 HEARTH_SOAK_MESSAGES=$${HEARTH_SOAK_MESSAGES:-2000} \
+	$(BIN)/python -m pytest -s tests/interop/test_soak.py $(ARGS)
 
 bench: $(STAMP) ## measure speed, against Synapse in the same run
 	$(BIN)/python -m tests.bench $(ARGS)

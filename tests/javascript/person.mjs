@@ -21,6 +21,7 @@ let client;
 let password;
 let secretKey; // the secret storage's, as long as the process lives
 const requests = []; // verification requests that others sent us
+const unclaimed = {}; // servers that gave no one-time keys when asked, and when
 
 const until = async (what, found, ms = 30_000) => {
     const end = Date.now() + ms;
@@ -47,6 +48,56 @@ const reached = (request, what, holds) =>
             throw new Error(`cancelled: ${request.cancellationCode}`);
         return holds();
     });
+
+// What the library hides: which servers could not be asked for one-time keys.
+const fetchAndNote = async (url, options) => {
+    const reply = await fetch(url, options);
+    if (String(url).includes("/keys/claim") && reply.ok)
+        for (const server of Object.keys((await reply.clone().json()).failures ?? {}))
+            unclaimed[server] = Date.now();
+    return reply;
+};
+
+// Repeat what fails while a server is away.
+const patiently = async (work, ms = 60_000) => {
+    const end = Date.now() + ms;
+    for (;;) {
+        try {
+            return await work();
+        } catch (error) {
+            const isRefused = error.httpStatus >= 400 && error.httpStatus < 500;
+            if (isRefused || Date.now() > end) throw error;
+            await new Promise((resolve) => setTimeout(resolve, 300));
+        }
+    }
+};
+
+const devicesOf = async (users) => {
+    const found = await client.getCrypto().getUserDeviceInfo(users);
+    return Object.fromEntries(
+        users.map((user) => [user, [...(found.get(user)?.keys() ?? [])].sort()]),
+    );
+};
+
+// Why an event cannot be read here; null when it can.
+const unreadable = async (roomId, eventId) => {
+    let event = client.getRoom(roomId)?.findEventById(eventId);
+    if (!event) {
+        // Left out by a sync that said so, or not here yet.
+        try {
+            const raw = await client.fetchRoomEvent(roomId, eventId);
+            event = client.getEventMapper()(raw);
+        } catch (error) {
+            if (error.httpStatus !== 404) throw error;
+            return "the server does not have it";
+        }
+        await client.decryptEventIfNeeded(event);
+    }
+    if (event.isBeingDecrypted()) await event.getDecryptionPromise();
+    if (!event.isEncrypted()) return "it is not encrypted";
+    if (event.isDecryptionFailure()) return String(event.decryptionFailureReason);
+    return event.getClearContent()?.body ? null : "it is not decrypted";
+};
 
 const withPassword = async (make) => {
     const auth = {
@@ -94,17 +145,20 @@ const compare = async (request) => {
 };
 
 const commands = {
-    async log_in({ base_url, user, secret, device }) {
+    async log_in({ base_url, user, secret, device, limit }) {
         password = secret;
         const guest = sdk.createClient({ baseUrl: base_url });
-        const session = await guest.loginRequest({
-            type: "m.login.password",
-            identifier: { type: "m.id.user", user },
-            password,
-            initial_device_display_name: device,
-        });
+        const session = await patiently(() =>
+            guest.loginRequest({
+                type: "m.login.password",
+                identifier: { type: "m.id.user", user },
+                password,
+                initial_device_display_name: device,
+            }),
+        );
         client = sdk.createClient({
             baseUrl: base_url,
+            fetchFn: fetchAndNote,
             userId: session.user_id,
             deviceId: session.device_id,
             accessToken: session.access_token,
@@ -120,12 +174,12 @@ const commands = {
         const ready = new Promise((resolve) =>
             client.on("sync", (state) => state === "PREPARED" && resolve()),
         );
-        await client.startClient({ initialSyncLimit: 50 });
+        await client.startClient({ initialSyncLimit: limit ?? 50 });
         await ready;
         return { user_id: session.user_id, device_id: session.device_id };
     },
 
-    async create_room({ invite }) {
+    async create_room({ invite, rotate }) {
         const { room_id } = await client.createRoom({
             preset: "private_chat",
             invite,
@@ -133,7 +187,10 @@ const commands = {
                 {
                     type: "m.room.encryption",
                     state_key: "",
-                    content: { algorithm: "m.megolm.v1.aes-sha2" },
+                    content: {
+                        algorithm: "m.megolm.v1.aes-sha2",
+                        ...(rotate && { rotation_period_msgs: rotate }),
+                    },
                 },
             ],
         });
@@ -164,6 +221,36 @@ const commands = {
     async send({ room, body }) {
         const content = { msgtype: "m.text", body };
         return (await client.sendMessage(room, content)).event_id;
+    },
+
+    // Send until the server has it. Also says which devices of these users were known
+    // before, and from which servers no keys could be had.
+    async sends_on({ room, body, users }) {
+        const known = await devicesOf(users);
+        let event;
+        const sent = await patiently(async () => {
+            try {
+                const content = { msgtype: "m.text", body };
+                if (event) return await client.resendEvent(event, client.getRoom(room));
+                return await client.sendMessage(room, content);
+            } catch (error) {
+                event = error.event ?? event;
+                throw error;
+            }
+        });
+        return { event: sent.event_id, known, unclaimed };
+    },
+
+    devices_of: ({ users }) => devicesOf(users),
+
+    // Those of these events that cannot be read, with the reasons.
+    async unread({ room, events }) {
+        const bad = {};
+        for (const event of events) {
+            const why = await patiently(() => unreadable(room, event));
+            if (why) bad[event] = why;
+        }
+        return bad;
     },
 
     async reads({ room, body, ms }) {
@@ -296,7 +383,10 @@ const commands = {
 
     async log_out() {
         client.stopClient();
-        await client.logout(false);
+        await patiently(() => client.logout(false)).catch((error) => {
+            // The answer to an earlier attempt was lost.
+            if (error.errcode !== "M_UNKNOWN_TOKEN") throw error;
+        });
     },
 
     quit() {

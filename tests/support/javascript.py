@@ -49,7 +49,12 @@ def install() -> Path:
             ci = [*npm(), "ci", "--no-audit", "--no-fund"]
             subprocess.run(ci, cwd=home, check=True, stdout=sys.stderr, env=_path())
             ready.write_text(wanted)
-        shutil.copy(SOURCE / "person.mjs", home / "person.mjs")
+        script, there = (SOURCE / "person.mjs").read_bytes(), home / "person.mjs"
+        if not there.exists() or there.read_bytes() != script:
+            # In one piece, for another person may just be starting.
+            new = home / "person.mjs.new"
+            new.write_bytes(script)
+            new.replace(there)
     return home
 
 
@@ -94,7 +99,9 @@ class Person:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def logs_in(cls, server: Homeserver, user: str, device: str) -> Self:
+    async def logs_in(
+        cls, server: Homeserver, user: str, device: str, *, timeline: int = 50
+    ) -> Self:
         """A new device of a user, with keys of its own, that syncs."""
         home = install()
         process = await asyncio.create_subprocess_exec(
@@ -112,6 +119,7 @@ class Person:
             user=user,
             secret=PASSWORD,
             device=device,
+            limit=timeline,
         )
         person.user_id, person.device_id = session["user_id"], session["device_id"]
         return person
@@ -133,9 +141,10 @@ class Person:
             raise PersonFailedError(f"{what}: {answer['error']}")
         return answer["ok"]
 
-    async def makes_room(self, *guests: str) -> str:
-        """A private encrypted room."""
-        return str(await self.does("create_room", invite=list(guests)))
+    async def makes_room(self, *guests: str, rotate: int | None = None) -> str:
+        """A private encrypted room; `rotate`: a new key after so many messages."""
+        made = await self.does("create_room", invite=list(guests), rotate=rotate)
+        return str(made)
 
     async def sends(self, room: str, body: str) -> str:
         """Send an encrypted message; its event ID."""
