@@ -134,15 +134,16 @@ class Calls:
         headers = {"Authorization": f"Bearer {token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        # COMPAT(bridges before v1.4): they look for the token in the query.
+        # Never in the query, as before v1.4: it would stand in logs.
         fields = "&".join(
-            f"{quote(name, safe='')}={quote(value, safe='')}"
-            for name, value in (*query, ("access_token", token))
+            f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query
         )
         try:
             async with self._session.request(
                 method,
-                URL(f"{service.url}{path}?{fields}", encoded=True),
+                URL(
+                    service.url + path + (f"?{fields}" if fields else ""), encoded=True
+                ),
                 data=body,
                 headers=headers,
                 allow_redirects=False,

@@ -18,6 +18,8 @@ class Hearth(Homeserver):
     """One `hearth serve`, on its embedded PostgreSQL or on a database given."""
 
     kind = "hearth"
+    # Files of application services.
+    registrations: Sequence[Path] = ()
 
     def __init__(
         self, directory: Path, authority: CertificateAuthority, *, database: str = ""
@@ -58,6 +60,9 @@ port = {self.federation_port}
 serves = ["client", "federation"]
 tls_certificate = {_toml(self.tls_certificate)}
 tls_key = {_toml(self.tls_key)}
+
+[appservices]
+registrations = {json.dumps([str(file) for file in self.registrations])}
 
 [registration]
 mode = "closed"
