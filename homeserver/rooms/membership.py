@@ -146,8 +146,8 @@ async def _send(
     target: UserId,
     content: JsonObject,
     txn: tuple[str, str] | None = None,
-) -> EventId:
     ts: int | None = None,
+) -> EventId:
     new = NewEvent(MEMBER, sender, content, target, origin_server_ts=ts, txn=txn)
     return await send_event(ctx, room, new)
 
@@ -418,10 +418,10 @@ async def set_membership(
     content: JsonObject,
     *,
     txn: tuple[str, str] | None = None,
+    origin_server_ts: int | None = None,
 ) -> EventId:
     """Send a member event as `PUT /state` gives it, by the flow that it stands for.
 
-    origin_server_ts: int | None = None,
     Nobody can vouch for themselves: what the content says of that does not count.
 
     Raises: M_INVALID_PARAM, M_BAD_JSON, M_FORBIDDEN.
