@@ -85,6 +85,7 @@ from homeserver.oauth import link_pages as oauth_link_pages
 from homeserver.oauth import login_pages as oauth_login_pages
 from homeserver.oauth import metadata_api as oauth_metadata_api
 from homeserver.oauth import register_pages as oauth_register_pages
+from homeserver.oauth import rendezvous_api as oauth_rendezvous_api
 from homeserver.oauth import tasks as oauth_tasks
 from homeserver.oauth import token_api as oauth_token_api
 from homeserver.people import client_api as people_client_api
@@ -223,6 +224,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     search_client_api,
     oauth_metadata_api,
     oauth_token_api,
+    oauth_rendezvous_api,
     oauth_authorize_pages,
     oauth_login_pages,
     oauth_register_pages,

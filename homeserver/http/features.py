@@ -80,6 +80,7 @@ FEATURES: Final = (
         "rooms two users share",
         "1.19",
     ),
+    Feature("org.matrix.msc4108", 4108, "logging in by QR code"),
     Feature("org.matrix.msc2965", 2965, "OAuth: where clients log in", "1.15"),
 )
 FLAGS: Final = frozenset(each.flag for each in FEATURES)

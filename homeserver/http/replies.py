@@ -109,6 +109,17 @@ def _is_text(value: str) -> bool:
 # for people, CORS headers say too much.
 _FEDERATION: Final = CIMultiDict({"Server": SERVER})
 _CLIENT: Final = CIMultiDict({"Server": SERVER, **CORS})
+# COMPAT(MSC4108 as clients have it): scripts see and send ETags there.
+_RENDEZVOUS: Final = CIMultiDict(
+    {
+        "Server": SERVER,
+        **CORS,
+        "Access-Control-Allow-Headers": (
+            "X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match"
+        ),
+        "Access-Control-Expose-Headers": "ETag, Expires, Last-Modified",
+    }
+)
 _JSON: Final = "application/json"
 Headers: TypeAlias = "CIMultiDict[str]"
 
@@ -117,6 +128,8 @@ def common_headers(path: str) -> Headers:
     """The headers that every response of the path's API has."""
     if path.startswith(("/_matrix/federation/", "/_matrix/key/", "/account")):
         return _FEDERATION
+    if path.startswith("/_matrix/client/unstable/org.matrix.msc4108/"):
+        return _RENDEZVOUS
     return _CLIENT
 
 

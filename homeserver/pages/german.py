@@ -5,6 +5,34 @@ from typing import Final
 
 GERMAN: Final[Mapping[str, str]] = {
     "This did not work": "Das hat nicht geklappt",
+    "Done": "Fertig",
+    "Confirm that it is you": "Bestätigen Sie, dass Sie es sind",
+    "Go back to your app. You can close this page.": "Kehren Sie zu Ihrer App zurück."
+    " Sie können diese Seite schließen.",
+    "To make an account, accept these documents:": "Um ein Konto anzulegen,"
+    " akzeptieren Sie diese Dokumente:",
+    "Show that you are no robot. This needs scripts of another company.": "Zeigen"
+    " Sie, dass Sie kein Roboter sind. Dafür werden Skripte einer anderen Firma"
+    " geladen.",
+    "E-mail address": "E-Mail-Adresse",
+    "A message is on its way to {address}. Open the link in it, and then go on"
+    " here.": "Eine Nachricht ist unterwegs an {address}. Öffnen Sie den Link darin,"
+    " und machen Sie dann hier weiter.",
+    "Country, in two letters": "Land, in zwei Buchstaben",
+    "Phone number": "Telefonnummer",
+    "A message with a code is on its way to {address}.": "Eine Nachricht mit einem"
+    " Code ist unterwegs an {address}.",
+    "Accept": "Akzeptieren",
+    "Go on": "Weiter",
+    "The captcha was not solved. Try again.": "Das Captcha wurde nicht gelöst."
+    " Versuchen Sie es noch einmal.",
+    "The address is not confirmed yet.": "Die Adresse ist noch nicht bestätigt.",
+    "This has run out. Go back to your app and begin again.": "Das ist abgelaufen."
+    " Kehren Sie zu Ihrer App zurück und beginnen Sie noch einmal.",
+    "An administrator of this server has to approve this account first.": "Dieses"
+    " Konto muss erst von der Administration dieses Servers freigegeben werden.",
+    "This server takes no more users.": "Dieser Server nimmt keine weiteren Personen"
+    " auf.",
     "Confirm your e-mail address": "Bestätigen Sie Ihre E-Mail-Adresse",
     "The address is confirmed": "Die Adresse ist bestätigt",
     "Go back to where you began. You can close this page.": "Kehren Sie dorthin zurück,"
