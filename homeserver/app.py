@@ -68,6 +68,7 @@ from homeserver.live.retention import Lifetimes, Retention
 from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
+from homeserver.login import fallback_pages as login_fallback_pages
 from homeserver.login import password_api as login_password_api
 from homeserver.login.guests import GuestWatch
 from homeserver.mail.postman import Postman
@@ -170,6 +171,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     moderation,
     deactivation,
     login_password_api,
+    login_fallback_pages,
     threepids_client_api,
     threepids_tokens_api,
     threepids_pages,
@@ -304,8 +306,8 @@ class Server:
         ctx.on_join.append(upgrades_settings.follow)
         ctx.parts.put(RemoteRooms())
         ctx.parts.put(Onlookers(live))
-        ctx.parts.put(await stack.enter_async_context(Postman(ctx)))
-        ctx.parts.put(await stack.enter_async_context(IdentityServers(config, key)))
+        for part in (Postman(ctx), IdentityServers(config, key)):
+            ctx.parts.put(await stack.enter_async_context(part))
         ctx.parts.put(PolicyServers())
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         services = Services(config, db, live)

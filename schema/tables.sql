@@ -244,7 +244,8 @@ CREATE TABLE users (
     locked boolean NOT NULL DEFAULT false,
     suspended boolean NOT NULL DEFAULT false,
     erased boolean NOT NULL DEFAULT false,     -- what they said is not for newcomers
-    approved boolean NOT NULL DEFAULT true
+    approved boolean NOT NULL DEFAULT true,
+    terms text COLLATE "C"                     -- the version that was accepted
 );
 CREATE INDEX users_guest ON users (user_id) WHERE guest;
 CREATE INDEX users_erased ON users (user_id) WHERE erased;
@@ -310,7 +311,8 @@ CREATE TABLE registration_tokens (
     uses_allowed integer,
     pending integer NOT NULL DEFAULT 0,
     completed integer NOT NULL DEFAULT 0,
-    expires_at timestamptz
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now()
 );
 
 -- User-interactive authentication under way.

@@ -107,12 +107,7 @@ class Uia:
         self, db: Database, session: UiaSession, kind: object, auth: JsonObject
     ) -> bool:
         """Check a stage that is next in a flow."""
-        done = len(session.completed)
-        is_next = any(
-            list(flow[:done]) == session.completed and flow[done : done + 1] == (kind,)
-            for flow in map(tuple, self.flows)
-        )
-        if not isinstance(kind, str) or not is_next:
+        if not isinstance(kind, str) or not is_next(self.flows, session, kind):
             refused = errors.forbidden("This is not the next stage of a flow.")
             raise await self._ask(db, session, refused)
         try:
@@ -128,7 +123,14 @@ class Uia:
         return any(list(flow) == session.completed for flow in self.flows)
 
     def _new_session(self, user_id: UserId | None) -> UiaSession:
-        return UiaSession(tokens.new_session_id(), self.operation, user_id, [], {})
+        return UiaSession(
+            tokens.new_session_id(),
+            self.operation,
+            user_id,
+            [],
+            {},
+            [list(flow) for flow in self.flows],
+        )
 
     async def _save(self, db: Database, session: UiaSession) -> None:
         async with db.transaction() as tx:
@@ -147,6 +149,41 @@ class Uia:
         if session.completed:
             body["completed"] = list(session.completed)
         return AuthenticationNeeded(body, refused)
+
+
+def is_next(flows: Sequence[Sequence[str]], session: UiaSession, kind: str) -> bool:
+    """Whether a flow that begins with what is completed goes on with this stage."""
+    done = len(session.completed)
+    return any(
+        list(flow[:done]) == session.completed and list(flow[done : done + 1]) == [kind]
+        for flow in flows
+    )
+
+
+async def find(db: Database, session_id: str) -> UiaSession | None:
+    """The session, for the fallback pages; None when it has run out."""
+    if "\0" in session_id:
+        return None
+    async with db.transaction() as tx:
+        return await uia_sessions.session(tx, session_id, LIFETIME)
+
+
+async def complete(db: Database, session: UiaSession, kind: str) -> None:
+    """A stage was passed on a fallback page: the client finds it completed."""
+    async with db.transaction() as tx:
+        stored = await uia_sessions.session(tx, session.session_id, LIFETIME)
+        if stored is None:
+            raise errors.not_found("This session has ended. Begin again.")
+        if is_next(stored.flows, stored, kind):
+            stored.completed.append(kind)
+        stored.details.update(session.details)
+        await uia_sessions.save(tx, stored)
+
+
+async def keep(db: Database, session: UiaSession) -> None:
+    """Store what has been noted in a session's details."""
+    async with db.transaction() as tx:
+        await uia_sessions.save(tx, session)
 
 
 async def finish(db: Database, session: UiaSession) -> None:

@@ -105,7 +105,8 @@ async def verify_password(
     An unknown user takes as long and is answered the same as a wrong password. Wrong
     passwords count against the account, also when they come from many addresses.
 
-    Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_LIMIT_EXCEEDED.
+    Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_LIMIT_EXCEEDED; MSC3866's
+    M_USER_AWAITING_APPROVAL.
     """
     account = None if user_id is None else await find_account(db, user_id)
     key = account.user_id if account else ""
@@ -122,6 +123,8 @@ async def verify_password(
         raise errors.forbidden("User name or password are wrong.")
     if account.is_locked:
         raise errors.user_locked()
+    if not account.is_approved:
+        raise errors.user_awaiting_approval(by_email=await _has_email(db, account))
     if verdict.is_outdated:
         new_hash = await passwords.hash_password(password)
         async with db.transaction() as tx:
@@ -129,6 +132,12 @@ async def verify_password(
                 tx, account.user_id, new_hash, instead_of=account.password_hash
             )
     return account
+
+
+async def _has_email(db: Database, account: Account) -> bool:
+    async with db.read() as tx:
+        found = await threepids.of_user(tx, account.user_id)
+    return any(each.medium == "email" for each in found)
 
 
 @dataclass(frozen=True, slots=True)

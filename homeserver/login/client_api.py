@@ -34,9 +34,11 @@ from homeserver.http.well_known import client_discovery
 from homeserver.login import appservices, guests
 from homeserver.login.register import (
     check_available,
-    make_account,
+    check_is_let_in,
+    check_room_for_one_more,
     new_user_id,
     registration,
+    sign_up,
 )
 
 V3: Final = "/_matrix/client/v3"
@@ -211,7 +213,8 @@ async def register(ctx: Context, request: Request) -> Answer:
         check_device(form.device_id, form.initial_device_display_name)
         user_id = await appservices.register(ctx, request, form.username)
         return await _registered(ctx, request, form, user_id)
-    operation = registration(ctx.db, ctx.config.registration.mode)
+    operation = registration(ctx)
+    await check_room_for_one_more(ctx)
     user_id, is_guest = await _wanted(ctx, form)
     check_device(form.device_id, form.initial_device_display_name)
     if form.auth is not None and form.password is None:
@@ -221,11 +224,11 @@ async def register(ctx: Context, request: Request) -> Answer:
         passwords.check_policy(ctx.config.passwords, form.password)
     session = await operation.authenticate(ctx.db, form.auth)
     password_hash = await passwords.hash_password(form.password or "")
-    await make_account(
-        ctx.db, user_id, password_hash, session=session, is_guest=is_guest
-    )
+    await sign_up(ctx, user_id, password_hash, session, is_guest=is_guest)
     if is_guest:
         await guests.note_end(ctx, user_id)
+    else:
+        check_is_let_in(ctx, session)
     return await _registered(ctx, request, form, user_id)
 
 

@@ -5,6 +5,7 @@ Spec: client-server-api#post_matrixclientv3register
 
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +19,28 @@ from federation.ids import (
 )
 from homeserver import errors
 from homeserver.accounts import uia
-from homeserver.accounts.store import registration_tokens, uia_sessions, users
+from homeserver.accounts.addresses import EMAIL
+from homeserver.accounts.store import (
+    registration_tokens,
+    threepids,
+    uia_sessions,
+    users,
+)
+from homeserver.accounts.store.threepids import Threepid
 from homeserver.accounts.store.uia_sessions import UiaSession
-from homeserver.accounts.uia import Uia
+from homeserver.accounts.uia import Stage, Uia
+from homeserver.context import Context
 from homeserver.db.pool import Database
+from homeserver.login import captcha, terms
+from homeserver.mail.postman import Postman
+from homeserver.threepids.stages import (
+    EMAIL_STAGE,
+    MSISDN_STAGE,
+    STAGES,
+    ThreepidStage,
+    proven_in,
+)
+from homeserver.threepids.validation import Purpose
 
 # Where a session keeps the token of which it holds a use.
 HELD: Final = "registration_token"
@@ -87,17 +106,90 @@ class RegistrationTokenStage:
         return True
 
 
-def registration(db: Database, mode: str) -> Uia:
+def registration(ctx: Context) -> Uia:
     """What somebody must do to register. Raises: M_FORBIDDEN, when nobody can."""
-    if mode == "open":
-        return Uia("register", [(uia.DUMMY,)], {uia.DUMMY: uia.check_dummy})
-    if mode == "token":
-        return Uia(
-            "register",
-            [(uia.REGISTRATION_TOKEN,)],
-            {uia.REGISTRATION_TOKEN: RegistrationTokenStage(db)},
-        )
-    raise errors.forbidden("Nobody can register on this server.")
+    wanted, postman = ctx.config.registration, ctx.parts.get(Postman)
+    if wanted.mode == "closed":
+        raise errors.forbidden("Nobody can register on this server.")
+    stages: dict[str, Stage] = {}
+    params: dict[str, JsonObject] = {}
+    if wanted.mode == "token":
+        stages[uia.REGISTRATION_TOKEN] = RegistrationTokenStage(ctx.db)
+    elif ctx.config.captcha.kind != "none":
+        stages[captcha.STAGE] = captcha.CaptchaStage(ctx.config.captcha)
+        params[captcha.STAGE] = {"public_key": ctx.config.captcha.site_key}
+    documents = terms.policies(wanted)
+    if documents:
+        stages[terms.STAGE] = terms.TermsStage(wanted)
+        params[terms.STAGE] = {"policies": documents}
+    base = list(stages)
+    flows = [base] if base else []
+    if postman.has_mail or postman.has_sms or not base:
+        # With a last stage of its own, no flow is the beginning of another.
+        flows = [[*base, uia.DUMMY]]
+        stages[uia.DUMMY] = uia.check_dummy
+    for name, is_there in (
+        (EMAIL_STAGE, postman.has_mail),
+        (MSISDN_STAGE, postman.has_sms),
+    ):
+        if is_there:
+            medium = STAGES[name]
+            stages[name] = ThreepidStage(ctx.db, ctx.clock, medium, Purpose.REGISTER)
+            flows.append([*base, name])
+    if wanted.require_email:
+        flows = [[*base, EMAIL_STAGE]]
+    return Uia("register", flows, stages, params)
+
+
+async def check_room_for_one_more(ctx: Context) -> None:
+    """Refuse when there are as many accounts as there may be.
+
+    Raises: M_RESOURCE_LIMIT_EXCEEDED.
+    """
+    most = ctx.config.registration.max_users
+    if not most:
+        return
+    async with ctx.db.read() as tx:
+        if await users.count(tx) >= most:
+            contact = ctx.config.support.admin_email or ctx.config.public_base_url
+            raise errors.resource_limit_exceeded(
+                "This server takes no more users.",
+                f"mailto:{contact}" if "@" in contact else contact,
+            )
+
+
+def check_is_let_in(ctx: Context, session: UiaSession) -> None:
+    """Refuse to log in whoever has to be approved first.
+
+    Raises: M_USER_AWAITING_APPROVAL, as MSC3866 has it.
+    """
+    if ctx.config.registration.mode == "approval":
+        found = proven_in(session, ctx.clock.ms())
+        by_email = any(each.medium == EMAIL for each in found)
+        raise errors.user_awaiting_approval(by_email=by_email)
+
+
+async def sign_up(
+    ctx: Context,
+    user_id: UserId,
+    password_hash: str,
+    session: UiaSession,
+    *,
+    is_guest: bool = False,
+) -> None:
+    """Make the account of somebody who has gone through `registration`.
+
+    Raises: M_USER_IN_USE, M_THREEPID_IN_USE; the session then goes on.
+    """
+    await make_account(
+        ctx.db,
+        user_id,
+        password_hash,
+        session=session,
+        is_guest=is_guest,
+        is_approved=ctx.config.registration.mode != "approval",
+        addresses=proven_in(session, ctx.clock.ms()),
+    )
 
 
 async def make_account(
@@ -108,21 +200,35 @@ async def make_account(
     session: UiaSession | None = None,
     is_admin: bool = False,
     is_guest: bool = False,
+    is_approved: bool = True,
+    addresses: Sequence[Threepid] = (),
 ) -> None:
     """Make the account, and end the session that allowed it, together.
 
     `is_guest`: the user has been a guest, and stays.
 
-    Raises: M_USER_IN_USE; the session then goes on, so that another name can be taken.
+    Raises: M_USER_IN_USE and M_THREEPID_IN_USE; the session then goes on, so that
+    another name can be taken.
     """
+    accepted = session.details.get(terms.ACCEPTED) if session else None
     async with db.transaction() as tx:
         made = (
             await users.end_guest(tx, user_id, password_hash)
             if is_guest
-            else await users.create_user(tx, user_id, password_hash, is_admin=is_admin)
+            else await users.create_user(
+                tx,
+                user_id,
+                password_hash,
+                is_admin=is_admin,
+                is_approved=is_approved,
+                terms=accepted if isinstance(accepted, str) else None,
+            )
         )
         if not made:
             raise errors.user_in_use()
+        for each in addresses:
+            if not await threepids.add(tx, user_id, each):
+                raise errors.threepid_in_use()
         if session is None:
             return
         token = session.details.get(HELD)

@@ -17,15 +17,16 @@ from homeserver.http.requests import Request
 from homeserver.http.routes import route
 from homeserver.login.register import (
     check_available,
-    make_account,
+    check_is_let_in,
+    check_room_for_one_more,
     new_user_id,
     registration,
 )
+from homeserver.login.register import sign_up as make_it
 from homeserver.oauth import browsers, places
 from homeserver.pages import kit
 from homeserver.pages.visitors import Form, Visitor, read_form, visitor_of
 
-MIN_PASSWORD: Final = 8
 # The stages that this page can take somebody through.
 _STAGES: Final = frozenset({uia.DUMMY, uia.REGISTRATION_TOKEN})
 
@@ -38,7 +39,7 @@ def sign_up_page(where: str) -> str:
 def _operation(ctx: Context) -> tuple[Uia, list[str]] | None:
     """What to go through here; None when nobody can make an account here."""
     try:
-        operation = registration(ctx.db, ctx.config.registration.mode)
+        operation = registration(ctx)
     except MatrixError:
         return None
     for flow in operation.flows:
@@ -79,7 +80,7 @@ def _ask(
         onward=onward,
         action=places.SIGN_UP,
         login=browsers.login_page(onward),
-        min_password=MIN_PASSWORD,
+        min_password=ctx.config.passwords.min_length,
     )
 
 
@@ -116,14 +117,17 @@ async def _make(ctx: Context, visitor: Visitor, form: Form) -> None:
     if not name:
         raise errors.missing_param("Choose a user name.")
     user_id = new_user_id(name.removesuffix(f":{ctx.server_name}"), ctx.server_name)
+    await check_room_for_one_more(ctx)
     await check_available(ctx.db, user_id)
-    if len(form["password"]) < MIN_PASSWORD:
+    if len(form["password"]) < ctx.config.passwords.min_length:
         raise errors.invalid_param("The password is too short.")
+    passwords.check_policy(ctx.config.passwords, form["password"])
     if form["password"] != form["again"]:
         raise errors.invalid_param("The two passwords are not the same.")
     session = await _go_through(ctx, *found, form)
     password_hash = await passwords.hash_password(form["password"])
-    await make_account(ctx.db, user_id, password_hash, session=session)
+    await make_it(ctx, user_id, password_hash, session)
+    check_is_let_in(ctx, session)
     await browsers.log_in(ctx, visitor, user_id)
 
 

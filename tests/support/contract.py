@@ -33,6 +33,8 @@ AGREED = (
 NO_SERVICE = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN")
 # A presence that the specification does not have yet (MSC3026).
 BUSY = "org.matrix.msc3026.busy"
+# MSC3866, whose errcode has capitals where the specification wants small letters.
+AWAITING = "ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL"
 # MSC4140: with this parameter, what sends schedules, and answers otherwise.
 DELAYED = "org.matrix.msc4140.delay"
 
@@ -99,6 +101,8 @@ def check_reply(
     except ValueError:
         raise ContractBroken(f"{method} {raw_path}: {body[:200]!r}") from None
     if (raw_path, status, parsed) in AGREED or _has_no_service(raw_path, parsed):
+        return
+    if isinstance(parsed, dict) and parsed.get("errcode") == AWAITING:
         return
     if isinstance(parsed, dict) and parsed.get("presence") == BUSY:
         parsed = {**parsed, "presence": "online"}

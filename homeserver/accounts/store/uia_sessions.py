@@ -1,6 +1,6 @@
 """The table `uia_sessions`: user-interactive authentication under way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import orjson
@@ -19,13 +19,15 @@ class UiaSession:
     user_id: str | None
     completed: list[str]
     details: JsonObject
+    # What the client was shown, for the fallback pages.
+    flows: list[list[str]] = field(default_factory=list)
 
 
 async def session(tx: Tx, session_id: str, max_age: timedelta) -> UiaSession | None:
     """The session, unless it has run out; it is ours until the transaction ends."""
     found = await tx.fetchrow(
         """
-        SELECT session_id, operation, user_id, completed, details
+        SELECT session_id, operation, user_id, completed, details, flows
           FROM uia_sessions
          WHERE session_id = $1 AND created_at > now() - $2::interval
            FOR UPDATE
@@ -41,6 +43,7 @@ async def session(tx: Tx, session_id: str, max_age: timedelta) -> UiaSession | N
         found["user_id"],
         list(found["completed"]),
         orjson.loads(found["details"]),
+        orjson.loads(found["flows"]),
     )
 
 
@@ -48,8 +51,9 @@ async def save(tx: Tx, session: UiaSession) -> None:
     """Keep the session as it is now."""
     await tx.execute(
         """
-        INSERT INTO uia_sessions (session_id, operation, user_id, completed, details)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO uia_sessions
+               (session_id, operation, user_id, completed, details, flows)
+        VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (session_id) DO UPDATE
            SET completed = EXCLUDED.completed, details = EXCLUDED.details
         """,
@@ -58,6 +62,7 @@ async def save(tx: Tx, session: UiaSession) -> None:
         session.user_id,
         session.completed,
         orjson.dumps(session.details).decode(),
+        orjson.dumps(session.flows).decode(),
     )
 
 

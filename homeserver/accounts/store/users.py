@@ -17,6 +17,7 @@ class Account:
     is_deactivated: bool
     is_locked: bool = False
     is_suspended: bool = False
+    is_approved: bool = True
 
 
 async def create_user(
@@ -26,12 +27,14 @@ async def create_user(
     *,
     is_admin: bool = False,
     is_guest: bool = False,
+    is_approved: bool = True,
+    terms: str | None = None,
 ) -> bool:
     """Make an account; False when there is one of that name already."""
     made = await tx.fetchval(
         """
-        INSERT INTO users (user_id, password_hash, admin, guest)
-        VALUES ($1, $2, $3, $4)
+        INSERT INTO users (user_id, password_hash, admin, guest, approved, terms)
+        VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (user_id) DO NOTHING
         RETURNING true
         """,
@@ -39,6 +42,8 @@ async def create_user(
         password_hash,
         is_admin,
         is_guest,
+        is_approved,
+        terms,
     )
     return bool(made)
 
@@ -72,7 +77,7 @@ async def account(tx: Tx, user_id: str) -> Account | None:
         """
         SELECT user_id, password_hash, admin AS is_admin,
                deactivated AS is_deactivated, locked AS is_locked,
-               suspended AS is_suspended
+               suspended AS is_suspended, approved AS is_approved
           FROM users
          WHERE user_id = $1
         """,
@@ -95,6 +100,41 @@ async def lock(tx: Tx, user_id: UserId) -> bool:
             "SELECT true FROM users WHERE user_id = $1 FOR NO KEY UPDATE", user_id
         )
     )
+
+
+async def count(tx: Tx) -> int:
+    """How many accounts there are that people use, guests aside."""
+    return int(
+        await tx.fetchval(
+            "SELECT count(*) FROM users WHERE NOT guest AND NOT deactivated"
+        )
+    )
+
+
+async def approve(tx: Tx, user_id: UserId) -> bool:
+    """Let the user in; False when nobody of that name waits for it."""
+    return bool(
+        await tx.fetchval(
+            """
+            UPDATE users SET approved = true
+             WHERE user_id = $1 AND NOT approved AND NOT deactivated
+            RETURNING true
+            """,
+            user_id,
+        )
+    )
+
+
+async def awaiting_approval(tx: Tx, limit: int) -> list[UserId]:
+    """Who waits to be let in, the longest first."""
+    rows = await tx.fetch(
+        """
+        SELECT user_id FROM users WHERE NOT approved AND NOT deactivated
+         ORDER BY created_at, user_id LIMIT $1
+        """,
+        limit,
+    )
+    return [UserId(row["user_id"]) for row in rows]
 
 
 async def set_password_hash(
