@@ -5,6 +5,17 @@ from typing import Final
 
 GERMAN: Final[Mapping[str, str]] = {
     "This did not work": "Das hat nicht geklappt",
+    "You are invited to {server}": "Sie sind eingeladen zu {server}",
+    "This invite is not good any more": "Diese Einladung gilt nicht mehr",
+    "With an account on this server you can talk with everybody on Matrix, here and"
+    " elsewhere.": "Mit einem Konto auf diesem Server können Sie mit allen auf Matrix"
+    " sprechen, hier und anderswo.",
+    "Then choose an app, and tell it this server:": "Wählen Sie dann eine App, und"
+    " nennen Sie ihr diesen Server:",
+    "If you make the account in the app, it asks for this token:": "Wenn Sie das Konto"
+    " in der App anlegen, fragt sie nach diesem Code:",
+    "It was used, or has run out. Ask whoever invited you for another one.": "Sie wurde"
+    " benutzt oder ist abgelaufen. Bitten Sie um eine neue.",
     "Done": "Fertig",
     "Confirm that it is you": "Bestätigen Sie, dass Sie es sind",
     "Go back to your app. You can close this page.": "Kehren Sie zu Ihrer App zurück."
