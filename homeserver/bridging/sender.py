@@ -41,6 +41,7 @@ _CLAIM_SECONDS: Final = 1.0
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 300.0
 _STOP_SECONDS: Final = 5.0
+_SAVE_SECONDS: Final = 0.25
 _ROOMS: Final = frozenset((Kind.RECEIPT, Kind.TYPING))
 _LISTS: Final = frozenset((Kind.DEVICE_LIST, Kind.TOKENS))
 
@@ -120,6 +121,11 @@ class BridgeSender:
         await asyncio.gather(*running, return_exceptions=True)
         with contextlib.suppress(DatabaseError):
             async with self._ctx.db.transaction() as tx:
+                for each in held:
+                    if each.is_unsaved and each.pending is None:
+                        await store.save(
+                            tx, each.service.service_id, self._me, each.position
+                        )
                 await store.release(tx, self._me)
 
     async def _repeat(
@@ -272,6 +278,11 @@ class BridgeSender:
             )
             return await self._prepare(held, body, batch.upto, len(batch.events))
         if held.is_unsaved:
+            # The next transaction notes how far this one went; soon there may be one.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAVE_SECONDS):
+                    await held.wake.wait()
+                return True
             held.is_unsaved = False
             async with self._ctx.db.transaction() as tx:
                 return await store.save(

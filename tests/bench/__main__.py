@@ -16,7 +16,7 @@ import psutil
 import uvloop
 from rich.console import Console
 
-from tests.bench import client_rows
+from tests.bench import client_rows, service_rows
 from tests.bench.field import KINDS, Contender, Field, write_json
 from tests.bench.report import Results, as_json, table
 from tests.bench.rows import ROWS, Scale, chosen
@@ -25,6 +25,7 @@ from tests.support.synapse import install_synapse
 PLACE = Path(".work")
 
 ROWS.update(client_rows.ROWS)
+ROWS.update(service_rows.ROWS)
 
 
 def arguments() -> argparse.Namespace:

@@ -18,8 +18,6 @@ class Hearth(Homeserver):
     """One `hearth serve`, on its embedded PostgreSQL or on a database given."""
 
     kind = "hearth"
-    # Files of application services.
-    registrations: Sequence[Path] = ()
 
     def __init__(
         self, directory: Path, authority: CertificateAuthority, *, database: str = ""

@@ -5,6 +5,7 @@ import secrets
 import socket
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -36,6 +37,8 @@ class Homeserver(ABC):
 
     kind: str
     start_seconds: float = 60
+    # Files of application services.
+    registrations: Sequence[Path] = ()
 
     def __init__(
         self, directory: Path, authority: CertificateAuthority, *, database: str = ""

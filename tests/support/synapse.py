@@ -116,6 +116,7 @@ class Synapse(Homeserver):
             "macaroon_secret_key": secrets.token_hex(16),
             "form_secret": secrets.token_hex(16),
             "report_stats": False,
+            "app_service_config_files": [str(file) for file in self.registrations],
             "bcrypt_rounds": 4,
             "presence": {"enabled": False},
             "allow_public_rooms_over_federation": True,
