@@ -5,10 +5,11 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.api import Api, path
-from tests.support.app import Running, running
+from tests.support.app import Running, configuration, running
 from tests.support.appservice import Service
 from tests.support.client import Client
 
@@ -360,3 +361,67 @@ async def test_messages_to_devices_and_counts_of_keys_are_told(
         ),
         "who shares nothing any more",
     )
+
+
+# ── After a crash, and after a long time ─────────────────────────────────────────────
+
+
+async def test_the_lease_of_a_dead_process_runs_out_and_its_transaction_is_repeated(
+    irc: Service, another, person, new_dsn
+) -> None:
+    dsn, options = await new_dsn(), {"registrations": [str(irc.file)]}
+    database = await asyncpg.connect(dsn)
+    async with running(configuration(irc.directory, appservices=options), dsn) as first:
+        ann = await person(first)
+        room = await bridged_room(irc, first, ann)
+        await irc.hears(lambda: irc.transactions, "the join")
+    # It had just sent this when it died, and nobody knows whether it arrived.
+    await database.execute(
+        """
+        UPDATE appservices
+           SET holder = 'dead', until = clock_timestamp() + interval '2 seconds',
+               txn = txn + 1, pending = '{"events": [], "mark": 1}',
+               pending_upto = position
+        """
+    )
+    number = await database.fetchval("SELECT txn::text FROM appservices")
+    await database.close()
+    server = await another(dsn, appservices=options)
+    ann.base_url, ann.http = server.base_url, server.nobody.http
+    await ann.sends(room, "onwards")
+    await irc.hears_body("onwards")
+    marks = [n for n, body in irc.transactions if body.get("mark")]
+    assert marks == [number]
+    assert irc.transactions[-1][0] != number
+
+
+async def test_who_was_away_longer_than_the_log_of_changes_misses_no_event(
+    irc: Service, another, person, new_dsn
+) -> None:
+    dsn, options = await new_dsn(), {"registrations": [str(irc.file)]}
+    server = await another(dsn, appservices=options)
+    ann = await person(server)
+    room = await bridged_room(irc, server, ann)
+    dull = await ann.creates_room()
+    await ann.sends(room, "before")
+    await irc.hears_body("before")
+    irc.status = 500
+    for number in range(120):
+        await ann.sends(room, f"n{number}")
+        if number % 10 == 0:
+            await ann.sends(dull, "dull")
+    await irc.registers(server, "irc_old")
+    where, kim = path("rooms", dull, "invite"), "@irc_old:hearth.test"
+    await ann.post(where, {"user_id": kim})
+    await irc.hears(lambda: irc.tries > 2, "tries in vain")
+    database = await asyncpg.connect(dsn)
+    await database.execute("DELETE FROM changes")
+    await database.execute("UPDATE sequencer SET trimmed_to = position")
+    await database.close()
+    irc.status = 200
+    await irc.hears(
+        lambda: any(e.get("state_key") == kim for e in irc.events), "the invite"
+    )
+    assert irc.bodies == ["before", *(f"n{number}" for number in range(120))]
+    await ann.sends(room, "after")
+    await irc.hears_body("after")
