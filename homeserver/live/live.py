@@ -25,6 +25,7 @@ from homeserver.live.ignored import Ignored
 from homeserver.live.invite_rules import InviteRules
 from homeserver.live.partial import PARTIAL
 from homeserver.live.retention import Retention
+from homeserver.live.reversals import REVERSALS
 from homeserver.live.room import Member, Pulse, Room, User
 from homeserver.live.steps import EDGES, REDACTIONS, Consequence
 from homeserver.live.view import Listener, RoomListener, View
@@ -61,7 +62,10 @@ class Live:
         self.retention: Retention | None = None  # None: messages stay for ever
         self.erased = Erased(db, self.view)
         self.committer = Committer(
-            db, self.follower, our_name, (REDACTIONS, EDGES, PARTIAL, *consequences)
+            db,
+            self.follower,
+            our_name,
+            (REDACTIONS, EDGES, PARTIAL, REVERSALS, *consequences),
         )
         self.writers = Writers(self.committer, self.events)
         self._room_nids: LruCache[str, int] = LruCache(_ROOM_IDS)

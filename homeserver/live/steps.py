@@ -36,6 +36,20 @@ class Restated:
     rejected: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """An event that lost its place in the state to another, or to none, by number.
+
+    `by` is the event with whose arrival that came about; `refused` says why the rules
+    refuse it now, if they do.
+    """
+
+    lost: int
+    won: int | None
+    by: int
+    refused: str | None
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """One write to a room: its new events and all that follows from them.
@@ -66,6 +80,7 @@ class Step:
     awaits_members: tuple[ServerName, ...] = ()
     is_whole: bool = False
     restated: list[Restated] = field(default_factory=list)
+    reversals: list[Reversal] = field(default_factory=list)
     is_alone: bool = False  # its writer has asked the other processes to wait
     future: "asyncio.Future[int]" = field(default_factory=_new_future)
 

@@ -32,6 +32,7 @@ from homeserver.live.writers import RoomWriter
 from homeserver.rooms.build import CREATE, note_membership, note_redaction
 from homeserver.rooms.policy import POLICY, is_advised_against
 from homeserver.rooms.redact_on_ban import redacted_by
+from homeserver.rooms.reversals import reversals
 from homeserver.state.states import NodeRow, insert_nodes
 
 _TRIES = 5
@@ -405,11 +406,12 @@ async def _step(
         extremities.append(event.nid)
     live.events.put(event)
     at_heads = await live.events.by_nids(extremities)
-    root = await live.resolver.resolve(
+    resolved = await live.resolver.explain(
         room.version,
         room.nid,
         [e.state_after for e in at_heads.values() if e.state_after is not None],
     )
+    root = resolved.root
     event = replace(event, room_state=root)
     live.events.put(event)
     judged.event = event
@@ -434,6 +436,10 @@ async def _step(
         interned = await live.states.keys.intern((event.pdu.key,))
         step.key_nids[event.nid] = interned[event.pdu.key]
     await note_state(live, writer, step, root)
+    if event.state_before != head.state_root and not incoming.begins:
+        step.reversals = await reversals(
+            live, event, step.state, writer.state_nid, resolved
+        )
     if incoming.begins:
         servers = incoming.lacks_members_of
         step.head = replace(step.head, partial=frozenset(servers) or None)
