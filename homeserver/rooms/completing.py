@@ -32,6 +32,7 @@ from homeserver.rooms.build import CREATE
 from homeserver.rooms.checked import check_events
 from homeserver.rooms.outliers import store_outliers
 from homeserver.rooms.restating import make_whole
+from homeserver.rooms.unfinished import end_if_over
 from homeserver.state.states import insert_nodes
 
 LEASE_SECONDS: Final = 30  # renewed while the work goes on
@@ -154,6 +155,8 @@ async def _complete(ctx: Context, claim: Claim) -> None:
     except Exception:
         # A slip of ours must not keep the other rooms from being completed.
         log.exception("room not completed", room_nid=claim.room_nid)
+    if await end_if_over(ctx, claim.room_nid, claim.join_nid, claim.tries):
+        return
     pause = min(2 ** min(claim.tries, 20), _MAX_PAUSE_SECONDS)
     await _give_back(ctx, claim, pause)
 

@@ -19,12 +19,12 @@ _LOOK_SECONDS: Final = 1.0  # the view may be loaded anew meanwhile
 
 
 async def until_whole(live: Live, room: Room, seconds: float = CLIENT_SECONDS) -> Room:
-    """The room with its members.
+    """The room with its members, or what we know of one that we have left.
 
     Raises: M_UNKNOWN with 503 when they do not come in time.
     """
     left = seconds
-    while room.is_partial:
+    while room.is_partial and room.is_resident:
         if left <= 0 or live.is_stopping:
             raise errors.MatrixError(
                 503, "M_UNKNOWN", "The members of this room are still on their way."
