@@ -69,7 +69,9 @@ from homeserver.live.steps import Consequence
 from homeserver.login import admin_api as login_admin_api
 from homeserver.login import client_api as login_client_api
 from homeserver.login import fallback_pages as login_fallback_pages
+from homeserver.login import invite_page as login_invite_page
 from homeserver.login import password_api as login_password_api
+from homeserver.login import tokens_api as login_tokens_api
 from homeserver.login.guests import GuestWatch
 from homeserver.mail.postman import Postman
 from homeserver.media import references as media_references
@@ -172,6 +174,8 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     deactivation,
     login_password_api,
     login_fallback_pages,
+    login_invite_page,
+    login_tokens_api,
     threepids_client_api,
     threepids_tokens_api,
     threepids_pages,

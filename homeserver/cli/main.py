@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from homeserver.cli import config, init, keys, migrate, room, serve, user
+from homeserver.cli import config, init, keys, migrate, room, serve, token, user
 from homeserver.cli.options import ConfigOption, named_file
 from homeserver.cli.steps import ending_well_or_told
 
@@ -52,6 +52,7 @@ def _serve(context: typer.Context, config: ConfigOption = None) -> None:
 
 commands.command()(init.init)
 commands.add_typer(user.commands, name="user")
+commands.add_typer(token.commands, name="token")
 commands.add_typer(config.commands, name="config")
 commands.add_typer(keys.commands, name="keys")
 commands.add_typer(room.commands, name="room")

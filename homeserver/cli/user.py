@@ -12,6 +12,7 @@ from rich.table import Table
 from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_new_localpart, parse_user_id
 from homeserver.accounts import passwords
+from homeserver.accounts.sessions import end_sessions
 from homeserver.accounts.store import overview, users
 from homeserver.cli.console import at_terminal, out
 from homeserver.cli.database import opened
@@ -19,6 +20,8 @@ from homeserver.cli.options import ConfigOption, load
 from homeserver.cli.steps import Refused, Steps
 from homeserver.config import Config
 from homeserver.errors import MatrixError
+from homeserver.live.live import Live
+from homeserver.login import approval
 
 T = TypeVar("T")
 PAGE: Final = 500
@@ -56,13 +59,33 @@ def set_password(
     context: typer.Context,
     name: Name,
     password: Password = None,
+    keep_sessions: Annotated[
+        bool, typer.Option("--keep-sessions", help="Leave open what is open.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Set an account's password. Sessions that are open stay open."""
+    """Set an account's password. All its sessions end, unless they are to stay."""
     loaded = load(context, config)
     user_id = user_id_of(name, loaded.server_name)
-    _run(_set_password(loaded, user_id, password or _ask_password()))
+    new = password or _ask_password()
+    _run(_set_password(loaded, user_id, new, keep_sessions=keep_sessions))
     out.print(f"set the password of {user_id}")
+
+
+@commands.command()
+def waiting(context: typer.Context, config: ConfigOption = None) -> None:
+    """List the accounts that wait for approval, the oldest first."""
+    for user_id in _run(_waiting(load(context, config))):
+        out.print(user_id)
+
+
+@commands.command()
+def approve(context: typer.Context, name: Name, config: ConfigOption = None) -> None:
+    """Let an account in that waits for approval."""
+    loaded = load(context, config)
+    user_id = user_id_of(name, loaded.server_name)
+    _run(_approve(loaded, user_id))
+    out.print(f"approved {user_id}")
 
 
 @commands.command("list")
@@ -103,12 +126,34 @@ async def _create(
             raise Refused(f"there is a user {user_id} already")
 
 
-async def _set_password(config: Config, user_id: UserId, password: str) -> None:
+async def _set_password(
+    config: Config, user_id: UserId, password: str, *, keep_sessions: bool
+) -> None:
     password_hash = await passwords.hash_password(password)
+    async with opened(config, _quiet()) as database:
+        async with database.transaction() as tx:
+            if await users.account(tx, user_id) is None:
+                raise Refused(f"there is no user {user_id}")
+            await users.set_password_hash(tx, user_id, password_hash)
+        if not keep_sessions:
+            # Through the one order of positions, so that servers that run hear of it.
+            live = Live(database, config.server_name, ())
+            await live.start()
+            try:
+                await end_sessions(live, user_id, None)
+            finally:
+                await live.stop()
+
+
+async def _approve(config: Config, user_id: UserId) -> None:
     async with opened(config, _quiet()) as database, database.transaction() as tx:
-        if await users.account(tx, user_id) is None:
-            raise Refused(f"there is no user {user_id}")
-        await users.set_password_hash(tx, user_id, password_hash)
+        if not await approval.approve(tx, config, user_id):
+            raise Refused(f"{user_id} does not wait for approval")
+
+
+async def _waiting(config: Config) -> list[UserId]:
+    async with opened(config, _quiet()) as database, database.read() as tx:
+        return await users.awaiting_approval(tx, PAGE)
 
 
 async def _list(config: Config) -> list[overview.ListedUser]:
