@@ -14,6 +14,7 @@ from federation.canonical_json import JsonObject
 from federation.ids import DeviceId, ServerName, UserId, server_of
 from federation.wire.calls_queries import claim_user_encryption_keys
 from homeserver.context import Context
+from homeserver.devices import bridged
 from homeserver.devices.elsewhere import ask_all
 from homeserver.devices.store import keys as store
 from homeserver.devices.store.keys import Claim
@@ -55,8 +56,14 @@ async def claim(
 
 async def claim_here(ctx: Context, wanted: Wanted) -> JsonObject:
     """Keys of devices of ours; devices without any are left out."""
-    found: JsonObject = {}
-    claims = [Claim(user_id, dict(devices)) for user_id, devices in wanted.items()]
+    given = await bridged.claim(ctx, wanted)
+    found: JsonObject = {user_id: {**keys} for user_id, keys in given.items()}
+    claims = []
+    for user_id, devices in wanted.items():
+        had = given.get(user_id, {})
+        left = {each: name for each, name in devices.items() if each not in had}
+        if left:
+            claims.append(Claim(user_id, left))
     for start in range(0, len(claims), _AT_ONCE):
         some = claims[start : start + _AT_ONCE]
         await asyncio.gather(
@@ -70,7 +77,10 @@ async def claim_here(ctx: Context, wanted: Wanted) -> JsonObject:
         for each in some:
             if each.found:
                 found[each.user_id] = {
-                    device_id: {name: orjson.loads(key)}
-                    for device_id, (name, key) in each.found.items()
+                    **given.get(each.user_id, {}),
+                    **{
+                        device_id: {name: orjson.loads(key)}
+                        for device_id, (name, key) in each.found.items()
+                    },
                 }
     return found

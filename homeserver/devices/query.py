@@ -15,7 +15,7 @@ from federation.wire.calls_queries import query_user_encryption_keys
 from federation.wire.errors import WireError
 from homeserver.accounts.store.device_lists import own_signatures, signed
 from homeserver.context import Context
-from homeserver.devices import checks
+from homeserver.devices import bridged, checks
 from homeserver.devices.elsewhere import ask_all
 from homeserver.devices.following import fetch
 from homeserver.devices.store import query as store
@@ -38,6 +38,7 @@ async def query(
     if ours:
         async with ctx.db.snapshot() as tx:
             found = await store.local_keys(tx, ours, viewer)
+        await bridged.query(ctx, ours, found)
     if others:
         elsewhere = FoundKeys()
         failures = await _query_others(ctx, others, seconds, elsewhere)

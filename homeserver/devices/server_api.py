@@ -12,6 +12,7 @@ from federation.ids import DeviceId, UserId, server_of
 from federation.query_bodies import UserDevice, UserDevices, UserKeys
 from homeserver import errors
 from homeserver.context import Context
+from homeserver.devices import bridged
 from homeserver.devices.claim import claim_here
 from homeserver.devices.store import query as store
 from homeserver.http.auth import by_server
@@ -68,6 +69,7 @@ async def query_user_encryption_keys(
     wanted = {u: ids for u, ids in asked.items() if server_of(u) == ctx.server_name}
     async with ctx.db.snapshot() as tx:
         found = await store.local_keys(tx, wanted, None)
+    await bridged.query(ctx, wanted, found)
     answer = UserKeys({}, _by_user(found.master), _by_user(found.self_signing)).json
     return {**answer, "device_keys": found.devices_json()}
 
