@@ -4,9 +4,9 @@ A client registers itself, sends its user's browser to a page of ours, and gets 
 for tokens once the user has allowed it. The tokens are those of an ordinary session, so
 every other endpoint knows nothing of this.
 
-Tables: oauth_clients, oauth_codes, oauth_device_codes, browser_sessions,
-rendezvous; with accounts:
-oauth_sessions, cross_signing_resets. Secrets are stored as hashes only.
+Tables: oauth_clients, oauth_codes, oauth_device_codes, browser_sessions, rendezvous;
+with accounts: oauth_sessions, oauth_spent_tokens, cross_signing_resets. Secrets are
+stored as hashes only.
 
 - `uris`, `client_metadata`, `scopes`: what clients may say of themselves and ask for;
 - `metadata_api`, `token_api`: what programs call;

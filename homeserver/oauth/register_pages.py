@@ -8,6 +8,7 @@ from homeserver import errors
 from homeserver.accounts import passwords, uia
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.uia import AuthenticationNeeded, Uia
+from homeserver.appservices.services import Services
 from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.http.auth import nobody
@@ -119,6 +120,7 @@ async def _make(ctx: Context, visitor: Visitor, form: Form) -> None:
     user_id = new_user_id(name.removesuffix(f":{ctx.server_name}"), ctx.server_name)
     await check_room_for_one_more(ctx)
     await check_available(ctx.db, user_id)
+    ctx.parts.get(Services).check_user(user_id)
     if len(form["password"]) < ctx.config.passwords.min_length:
         raise errors.invalid_param("The password is too short.")
     passwords.check_policy(ctx.config.passwords, form["password"])

@@ -118,6 +118,31 @@ async def test_who_was_locked_meanwhile_gets_no_tokens(
     assert (status, refused["error"]) == (400, "invalid_grant")
 
 
+async def test_a_refresh_token_that_was_replaced_ends_the_session(
+    app: App, browser: Browser, alice: User
+) -> None:
+    await logs_in(browser, alice.user_id)
+    _, first = await app.trades(await app.gets_code(browser))
+    _, second = await app.refreshes(first["refresh_token"])
+    assert (await app.whoami(second["access_token"]))[0] == 200
+    status, refused = await app.refreshes(first["refresh_token"])
+    assert (status, refused["error"]) == (400, "invalid_grant")
+    assert (await app.whoami(second["access_token"]))[0] == 401
+    assert (await app.refreshes(second["refresh_token"]))[0] == 400
+
+
+async def test_a_token_replaced_before_a_new_log_in_ends_nothing(
+    app: App, browser: Browser, alice: User
+) -> None:
+    await logs_in(browser, alice.user_id)
+    _, first = await app.trades(await app.gets_code(browser))
+    _, second = await app.refreshes(first["refresh_token"])
+    await app.whoami(second["access_token"])
+    _, later = await app.trades(await app.gets_code(browser))
+    assert (await app.refreshes(first["refresh_token"]))[0] == 400
+    assert (await app.whoami(later["access_token"]))[0] == 200
+
+
 # ── PKCE ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -137,7 +137,10 @@ async def known_token(tx: Tx, token_hash: bytes) -> KnownToken | None:
 
 
 async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
-    """One of a pair is used: the refresh token that it replaces is good no longer."""
+    """One of a pair is used: the refresh token that it replaces is good no longer.
+
+    Of OAuth sessions it is kept in mind, so that a thief who comes later is noticed.
+    """
     await tx.execute(
         """
         WITH used AS (
@@ -149,8 +152,15 @@ async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
                        FOR UPDATE) AS old
              WHERE r.token_hash = old.token_hash
             RETURNING old.replaces
+        ), spent AS (
+            DELETE FROM refresh_tokens
+             WHERE token_hash IN (SELECT replaces FROM used)
+            RETURNING token_hash, user_id, device_id
         )
-        DELETE FROM refresh_tokens WHERE token_hash IN (SELECT replaces FROM used)
+        INSERT INTO oauth_spent_tokens (token_hash, user_id, device_id)
+        SELECT token_hash, user_id, device_id
+          FROM spent JOIN oauth_sessions USING (user_id, device_id)
+        ON CONFLICT (token_hash) DO NOTHING
         """,
         refresh_hash,
     )
