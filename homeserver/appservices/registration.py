@@ -165,8 +165,12 @@ def _check(registration: Registration) -> None:
         shown = "id" if name == "service_id" else name
         if not value or len(value) > _MAX_TEXT or not value.isprintable():
             raise UnusableRegistration(f"{shown}: a printable text is needed")
-        if name.endswith("_token") and len(value) < _MIN_TOKEN:
-            raise UnusableRegistration(f"{shown}: it is too short to be a secret")
+        if name.endswith("_token") and not (
+            value.isascii() and " " not in value and len(value) >= _MIN_TOKEN
+        ):
+            raise UnusableRegistration(
+                f"{shown}: at least {_MIN_TOKEN} characters of ASCII, without spaces"
+            )
     url = registration.url
     if not url:
         return

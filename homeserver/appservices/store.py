@@ -33,7 +33,9 @@ async def take_files(tx: Tx, batch: Sequence[Positioned[Files]]) -> None:
         found = each.item.registrations
         await tx.execute(
             """
-            UPDATE appservices SET active = false, holder = NULL, until = NULL
+            UPDATE appservices
+               SET active = false, registration = '{}', pending = NULL,
+                   pending_upto = NULL, holder = NULL, until = NULL
              WHERE active AND service_id <> ALL($1)
             """,
             [to_text(service_id) for service_id in found],

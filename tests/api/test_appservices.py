@@ -235,7 +235,7 @@ async def test_a_changed_file_counts_without_a_restart(
         bridged.server._dsn, appservices={"registrations": [str(irc.file)]}
     )
     old = irc.token
-    irc.token = "a quite different token"
+    irc.token = "a_quite_different_token"
     irc.writes_registration()
     os.kill(os.getpid(), signal.SIGHUP)
     for server in (bridged, other):
