@@ -169,7 +169,7 @@ def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:
         unsigned["redacted_because"] = redaction_object(event.redaction)
     if event.txn_id is not None and event.pdu.sender == viewer.user_id:
         if event.txn_device == viewer.device_id:
-            unsigned["transaction_id"] = event.txn_id
+            unsigned["transaction_id"] = event.given_txn_id
         elif event.txn_device == DELAYED:
             unsigned["org.matrix.msc4140.delay_id"] = event.txn_id
     return unsigned

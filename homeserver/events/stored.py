@@ -8,6 +8,16 @@ from federation.pdu import Pdu
 _ROW_COST = 1000  # bytes of an event's objects beside its texts, roughly
 
 
+def txn_prefix(redacts: EventId) -> str:
+    """What goes before the stored transaction ID of a redaction by `/redact`.
+
+    The event is in its path, so that one ID for two events makes two requests.
+
+    Spec: client-server-api#transaction-identifiers
+    """
+    return f"{redacts} "
+
+
 @dataclass(slots=True, eq=False)
 class StoredEvent:
     """An event with its number, its place and its states.
@@ -41,6 +51,13 @@ class StoredEvent:
     def event_id(self) -> EventId:
         """The event ID."""
         return self.pdu.event_id
+
+    @property
+    def given_txn_id(self) -> str | None:
+        """The transaction ID as the client gave it."""
+        if self.txn_id is None or self.pdu.redacts is None:
+            return self.txn_id
+        return self.txn_id.removeprefix(txn_prefix(EventId(self.pdu.redacts)))
 
     @property
     def shown(self) -> Pdu:

@@ -22,7 +22,7 @@ from homeserver.live import loading
 from homeserver.rooms.access import access
 from homeserver.rooms.members import Members, members_at, read_members
 from homeserver.rooms.partial import joined_and_whole
-from homeserver.rooms.posting import REDACTION, Author, Post, put_event, put_redaction
+from homeserver.rooms.posting import REDACTION, Author, Post, put_event, redact
 from homeserver.rooms.redactions import redact_children
 from homeserver.rooms.viewing import state_sights
 
@@ -141,11 +141,11 @@ async def redact_event(ctx: Context, request: ClientRequest) -> Answer:
         raise errors.bad_json("reason: a string is needed.")
     rel_types = _rel_types(content)
     content = {k: v for k, v in content.items() if k not in _NOT_OF_REDACTIONS}
-    room = await ctx.live.require_joined(room_id, request.user_id)
-    post = Post(room_id, REDACTION, content, txn=txn)
     author = _author(request)
-    event_id = await put_redaction(ctx, author, room, post, redacts, content)
-    if rel_types:
+    post = Post(room_id, REDACTION, content, txn=txn)
+    event_id = await redact(ctx, author, post, redacts)
+    room = await ctx.live.room(room_id) if rel_types else None
+    if room is not None and room.is_joined(author.user_id):
         await redact_children(ctx, room, author, redacts, rel_types, content)
     return {"event_id": event_id}
 

@@ -3,22 +3,24 @@
 The endpoints do it at once; delayed events (homeserver/delayed) go the same way later.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from federation import auth_rules
 from federation.canonical_json import JsonObject
-from federation.errors import Malformed
+from federation.errors import Malformed, ProtocolError
 from federation.ids import EventId, RoomId, UserId, parse_event_id, server_of
 from homeserver import errors
 from homeserver.context import Context
+from homeserver.errors import MatrixError
+from homeserver.events.stored import txn_prefix
 from homeserver.live.room import Room
 from homeserver.rooms import membership
 from homeserver.rooms.aliases import check_canonical_alias
 from homeserver.rooms.build import NewEvent
 from homeserver.rooms.relating import check_relation
 from homeserver.rooms.restricted import CREATE, POWER_LEVELS, state_pdus
-from homeserver.rooms.send import send_event
+from homeserver.rooms.send import event_of_transaction, send_event
 
 REDACTION: Final = "m.room.redaction"
 _CANONICAL_ALIAS: Final = ("m.room.canonical_alias", "")
@@ -66,18 +68,54 @@ class Post:
 
 
 async def put_event(ctx: Context, author: Author, post: Post) -> EventId:
-    """Send it. Raises: M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_BAD_ALIAS, …."""
-    if post.state_key is None:
+    """Send it, or say what the transaction sent before, also if it might not any more.
+
+    Raises: M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE, M_BAD_ALIAS, ….
+    """
+    if post.state_key is not None:
+        return await _put_state(ctx, author.user_id, post, post.state_key)
+    try:
         return await _put_message(ctx, author, post)
-    return await _put_state(ctx, author.user_id, post, post.state_key)
+    except (MatrixError, ProtocolError):
+        earlier = await _earlier(ctx, author, post)
+        if earlier is None:
+            raise
+        return earlier
+
+
+async def redact(ctx: Context, author: Author, post: Post, redacts: EventId) -> EventId:
+    """Redact an event for a user who names it in the path; else as `put_event`.
+
+    Raises: M_FORBIDDEN, M_NOT_FOUND.
+    """
+    if post.txn is not None:
+        device, txn_id = post.txn
+        post = replace(post, txn=(device, f"{txn_prefix(redacts)}{txn_id}"))
+    try:
+        room = await ctx.live.require_joined(post.room_id, author.user_id)
+        return await put_redaction(ctx, author, room, post, redacts, post.content)
+    except (MatrixError, ProtocolError):
+        earlier = await _earlier(ctx, author, post)
+        if earlier is None:
+            raise
+        return earlier
+
+
+async def _earlier(ctx: Context, author: Author, post: Post) -> EventId | None:
+    """The event that the post's transaction has sent before."""
+    room = await ctx.live.room(post.room_id)
+    if room is None:
+        return None
+    new = post.event(author.user_id, post.content)
+    return await event_of_transaction(ctx, room, new)
 
 
 async def _put_message(ctx: Context, author: Author, post: Post) -> EventId:
     room = await ctx.live.require_joined(post.room_id, author.user_id)
     if post.type != REDACTION:
         new = post.event(author.user_id, post.content)
-        earlier = await check_relation(ctx, room, new)
-        return earlier or await send_event(ctx, room, new)
+        await check_relation(ctx, room, new)
+        return await send_event(ctx, room, new)
     redacts = _redacted_id(post.content)
     content = {key: value for key, value in post.content.items() if key != "redacts"}
     return await put_redaction(ctx, author, room, post, redacts, content)

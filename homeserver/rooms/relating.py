@@ -14,27 +14,16 @@ from homeserver.errors import MatrixError
 from homeserver.events.relations import ANNOTATION, THREAD, relation_in, relation_of
 from homeserver.live.room import Room
 from homeserver.rooms.build import NewEvent
-from homeserver.rooms.send import find_transaction
 
 
-async def check_relation(ctx: Context, room: Room, new: NewEvent) -> EventId | None:
+async def check_relation(ctx: Context, room: Room, new: NewEvent) -> None:
     """Whether a message may relate so to what it relates to.
-
-    Of one that may not, the event is given that its transaction made when it might.
 
     Raises: M_UNKNOWN, M_DUPLICATE_ANNOTATION.
     """
     error = await _objection(ctx, room, new)
-    if error is None:
-        return None
-    if new.txn is not None:
-        async with ctx.db.read() as tx:
-            earlier = await find_transaction(
-                tx, room.nid, new.sender, new.type, new.txn
-            )
-        if earlier is not None:
-            return earlier
-    raise error
+    if error is not None:
+        raise error
 
 
 async def _objection(ctx: Context, room: Room, new: NewEvent) -> MatrixError | None:

@@ -57,7 +57,7 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
         except (Rejected, asyncpg.UniqueViolationError) as error:
             # Refused now, perhaps, but allowed when it was sent for the first time.
             if isinstance(error, Rejected) or is_duplicate_transaction(error):
-                earlier = await _event_of_transaction(ctx, room, new)
+                earlier = await event_of_transaction(ctx, room, new)
                 if earlier is not None:
                     return earlier
             raise
@@ -95,7 +95,7 @@ async def _send_through_policy_server(
     ctx: Context, room: Room, new: NewEvent
 ) -> EventId:
     """Have the room's policy server sign the event, then put it into the room."""
-    earlier = await _event_of_transaction(ctx, room, new)
+    earlier = await event_of_transaction(ctx, room, new)
     if earlier is not None:
         return earlier
     for _ in range(_TRIES):
@@ -115,7 +115,7 @@ async def _send_through_policy_server(
             await ctx.live.follower.pull()
             continue
         except asyncpg.UniqueViolationError as error:
-            earlier = await _event_of_transaction(ctx, room, new)
+            earlier = await event_of_transaction(ctx, room, new)
             if earlier is None or not is_duplicate_transaction(error):
                 raise
             return earlier
@@ -161,17 +161,17 @@ async def _unchanged(builder: Builder, new: NewEvent) -> StoredEvent | None:
     return event if event.pdu.content == new.content else None
 
 
-async def _event_of_transaction(
+async def event_of_transaction(
     ctx: Context, room: Room, new: NewEvent
 ) -> EventId | None:
     """The event that the device sent under this transaction ID before."""
     if new.txn is None:
         return None
     async with ctx.db.read() as tx:
-        return await find_transaction(tx, room.nid, new.sender, new.type, new.txn)
+        return await _find_transaction(tx, room.nid, new.sender, new.type, new.txn)
 
 
-async def find_transaction(
+async def _find_transaction(
     tx: Tx, room_nid: int, sender: UserId, event_type: str, txn: tuple[str, str]
 ) -> EventId | None:
     """The event of a device's transaction ID, if there is one."""

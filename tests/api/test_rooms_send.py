@@ -49,6 +49,37 @@ async def test_a_repetition_is_answered_when_sending_is_no_longer_allowed(alice,
     assert await bob.sends(room, "x", txn_id="t") == sent
 
 
+async def test_one_transaction_id_for_two_redactions_makes_two(alice):
+    room = await alice.creates_room(**PUBLIC)
+    targets = [await alice.sends(room, body) for body in ("one", "two")]
+
+    async def redact(target: str) -> str:
+        reply = await alice.put(path("rooms", room, "redact", target, "t"), {})
+        return str(reply["event_id"])
+
+    first, second = [await redact(target) for target in targets]
+    assert first != second
+    assert [await redact(target) for target in targets] == [first, second]
+    for target, redaction in zip(targets, (first, second), strict=True):
+        event = await alice.reads_event(room, target)
+        assert event["unsigned"]["redacted_because"]["event_id"] == redaction
+    shown = await alice.reads_event(room, second)
+    assert shown["unsigned"]["transaction_id"] == "t"
+
+
+async def test_a_repetition_is_answered_after_the_sender_has_left(alice, bob):
+    room = await alice.creates_room(**PUBLIC)
+    await bob.joins(room)
+    sent = await bob.sends(room, "x", txn_id="t")
+    where = path("rooms", room, "redact", sent, "t")
+    redaction = (await bob.put(where, {}))["event_id"]
+    await bob.leaves(room)
+    assert await bob.sends(room, "x", txn_id="t") == sent
+    assert (await bob.put(where, {}))["event_id"] == redaction
+    assert await refusal(bob.sends(room, "x", txn_id="other")) == FORBIDDEN
+    assert await refusal(bob.redacts(room, sent)) == FORBIDDEN
+
+
 async def test_only_members_send(alice, bob):
     room = await alice.creates_room()
     for where in (room, NOWHERE):
