@@ -175,7 +175,15 @@ async def join(
         servers = await _candidates(ctx, user_id, room_id, via)
         await remote_join(ctx, user_id, room_id, servers, content)
     else:
-        await _join_held(ctx, room, user_id, content, via)
+        position = ctx.live.position
+        try:
+            await _join_held(ctx, room, user_id, content, via)
+        except errors.MatrixError:  # another process may be a moment ahead
+            await ctx.live.follower.pull()
+            if ctx.live.position == position:
+                raise
+            room = await ctx.live.room(room_id) or room
+            await _join_held(ctx, room, user_id, content, via)
     await _joined(ctx, room_id, user_id)
 
 

@@ -150,6 +150,8 @@ async def _keep(
     stripped: list[JsonObject],
 ) -> None:
     room = await ctx.live.room(request.path(RoomId, "roomId"))
+    if room is not None and not room.is_resident:
+        await ctx.live.follower.pull()  # another process may just have joined
     if room is not None:
         await acl.check_allowed(ctx.live, room, (request.origin,))
         if room.is_joined(user_id):
