@@ -306,6 +306,17 @@ CREATE INDEX refresh_tokens_device ON refresh_tokens (user_id, device_id);
 CREATE INDEX refresh_tokens_replaces ON refresh_tokens (replaces)
     WHERE replaces IS NOT NULL;
 
+-- Refresh tokens that were replaced: whoever still has one may have stolen it.
+CREATE TABLE spent_refresh_tokens (
+    token_hash bytea PRIMARY KEY,              -- SHA-256
+    user_id text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    spent_at timestamptz NOT NULL DEFAULT now(),
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+);
+CREATE INDEX spent_refresh_tokens_device ON spent_refresh_tokens (user_id, device_id);
+CREATE INDEX spent_refresh_tokens_spent ON spent_refresh_tokens (spent_at);
+
 CREATE TABLE login_tokens (
     token_hash bytea PRIMARY KEY,
     user_id text COLLATE "C" NOT NULL REFERENCES users,

@@ -19,6 +19,8 @@ from homeserver.live.live import Live
 
 # Of access tokens that can be refreshed; others do not run out.
 ACCESS_LIFETIME: Final = timedelta(hours=1)
+# In which a refresh token that was replaced may come again without harm.
+REUSE_GRACE: Final = timedelta(minutes=1)
 MAX_DEVICE_ID: Final = 255
 MAX_DISPLAY_NAME: Final = 256
 
@@ -142,6 +144,20 @@ async def refresh_session(db: Database, clock: Clock, refresh_token: str) -> Ses
         pair.refresh_token,
         pair.expires_in_ms,
     )
+
+
+async def end_if_stolen(live: Live, db: Database, refresh_token: str) -> None:
+    """End the session of a refresh token that was replaced and comes again.
+
+    One of the two who have it has stolen it, and nobody can tell which. The device
+    stays, so that its owner logs in again with all its keys.
+    """
+    async with db.read() as tx:
+        found = await store.stolen_from(tx, tokens.hash_of(refresh_token), REUSE_GRACE)
+    if found is not None:
+        await live.commit(
+            store.end_tokens, found, Change(Kind.TOKENS, user_id=found[0])
+        )
 
 
 async def end_sessions(

@@ -12,6 +12,7 @@ from homeserver.accounts import passwords, tokens, uia
 from homeserver.accounts.sessions import (
     Session,
     check_device,
+    end_if_stolen,
     open_session,
     refresh_session,
 )
@@ -24,6 +25,7 @@ from homeserver.accounts.verify import (
 )
 from homeserver.appservices.services import Services
 from homeserver.context import Context
+from homeserver.errors import MatrixError
 from homeserver.http.auth import by_access_token, nobody
 from homeserver.http.limits import address_key, logins, lookups, registrations
 from homeserver.http.limits import login_tokens as login_token_limit
@@ -178,7 +180,11 @@ async def refresh(ctx: Context, request: Request) -> Answer:
     Spec: client-server-api#post_matrixclientv3refresh
     """
     form = request.body(_Refresh)
-    session = await refresh_session(ctx.db, ctx.clock, form.refresh_token)
+    try:
+        session = await refresh_session(ctx.db, ctx.clock, form.refresh_token)
+    except MatrixError:
+        await end_if_stolen(ctx.live, ctx.db, form.refresh_token)
+        raise
     return {
         "access_token": session.access_token,
         "refresh_token": session.refresh_token,

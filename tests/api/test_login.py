@@ -336,6 +336,29 @@ async def test_a_refreshed_session_goes_on_with_new_tokens(hearth: Running) -> N
     assert (await refresh(hearth, second["refresh_token"]))[0] == 200
 
 
+async def test_who_comes_late_with_a_used_token_ends_the_session(
+    hearth: Running,
+) -> None:
+    owner = await hearth.registers(refresh_token=True)
+    other = await hearth.logs_in(owner.user_id)
+    _, pair = await refresh(hearth, owner.refresh_token)
+    new = hearth.client(pair["access_token"])
+    await new.get(WHOAMI)
+    # At once, it may be another program of the same client.
+    assert (await refresh(hearth, owner.refresh_token))[0] == 401
+    await new.get(WHOAMI)
+    async with hearth.ctx.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE spent_refresh_tokens SET spent_at = now() - interval '2 minutes'"
+        )
+    assert (await refresh(hearth, owner.refresh_token))[0] == 401
+    assert await refused(new.answer("GET", WHOAMI)) == (401, "M_UNKNOWN_TOKEN")
+    assert (await refresh(hearth, pair["refresh_token"]))[0] == 401
+    # The device is still there, and the other one goes on.
+    devices = (await other.get(V3 + "/devices"))["devices"]
+    assert owner.device_id in {each["device_id"] for each in devices}
+
+
 async def test_the_next_refresh_ends_the_one_before(hearth: Running) -> None:
     pia = await hearth.registers(refresh_token=True)
     _, first = await refresh(hearth, pia.refresh_token)

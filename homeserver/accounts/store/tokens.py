@@ -8,7 +8,7 @@ Spec: client-server-api#refreshing-access-tokens
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from federation.ids import DeviceId, UserId
 from homeserver.db.pool import Tx
@@ -139,7 +139,7 @@ async def known_token(tx: Tx, token_hash: bytes) -> KnownToken | None:
 async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
     """One of a pair is used: the refresh token that it replaces is good no longer.
 
-    Of OAuth sessions it is kept in mind, so that a thief who comes later is noticed.
+    It is kept in mind, so that a thief who comes later is noticed.
     """
     await tx.execute(
         """
@@ -156,6 +156,10 @@ async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
             DELETE FROM refresh_tokens
              WHERE token_hash IN (SELECT replaces FROM used)
             RETURNING token_hash, user_id, device_id
+        ), kept AS (
+            INSERT INTO spent_refresh_tokens (token_hash, user_id, device_id)
+            SELECT token_hash, user_id, device_id FROM spent
+            ON CONFLICT (token_hash) DO NOTHING
         )
         INSERT INTO oauth_spent_tokens (token_hash, user_id, device_id)
         SELECT token_hash, user_id, device_id
@@ -164,6 +168,40 @@ async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
         """,
         refresh_hash,
     )
+
+
+async def stolen_from(
+    tx: Tx, token_hash: bytes, grace: timedelta
+) -> tuple[UserId, DeviceId] | None:
+    """Whose session it was in which this refresh token was replaced.
+
+    Not within the grace: two programs of one client may refresh at once.
+    """
+    found = await tx.fetchrow(
+        """
+        SELECT user_id, device_id FROM spent_refresh_tokens
+         WHERE token_hash = $1 AND spent_at < now() - $2::interval
+        """,
+        token_hash,
+        grace,
+    )
+    return None if found is None else (found["user_id"], found["device_id"])
+
+
+async def end_tokens(
+    tx: Tx, batch: Sequence[Positioned[tuple[UserId, DeviceId]]]
+) -> None:
+    """Log devices out softly: they stay, their tokens go. For the committer."""
+    for table in ("access_tokens", "refresh_tokens", "spent_refresh_tokens"):
+        await tx.execute(
+            f"""
+            DELETE FROM {table} t
+             USING unnest($1::text[], $2::text[]) AS gone (user_id, device_id)
+             WHERE t.user_id = gone.user_id AND t.device_id = gone.device_id
+            """,  # noqa: S608 - names of ours
+            [each.item[0] for each in batch],
+            [each.item[1] for each in batch],
+        )
 
 
 async def take_refresh_token(tx: Tx, token_hash: bytes) -> RefreshToken | None:
@@ -229,4 +267,7 @@ async def delete_expired(tx: Tx) -> None:
     """Forget access tokens that ran out so long ago that nobody refreshes them."""
     await tx.execute(
         "DELETE FROM access_tokens WHERE expires_at < now() - interval '30 days'"
+    )
+    await tx.execute(
+        "DELETE FROM spent_refresh_tokens WHERE spent_at < now() - interval '30 days'"
     )
