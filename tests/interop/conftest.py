@@ -6,7 +6,8 @@ fails then is the test's fault.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from tests.interop.stage import VERSIONS, Stage
 from tests.support.certificates import CertificateAuthority
 from tests.support.hearth import Hearth
 from tests.support.homeserver import Homeserver
+from tests.support.javascript import Person
 from tests.support.synapse import Synapse
+
+# A new device of a user: the server, the user's name, the device's.
+LogIn = Callable[[Homeserver, str, str], Awaitable[Person]]
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +50,35 @@ async def peer(
     async with Synapse(tmp_path_factory.mktemp("peer"), authority) as server:
         yield server
         keep_log(server)
+
+
+@pytest.fixture(scope="session")
+async def second(
+    ours: Homeserver,
+    authority: CertificateAuthority,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Homeserver]:
+    async with Hearth(tmp_path_factory.mktemp("second"), authority) as server:
+        yield server
+
+
+@pytest.fixture(params=["ours", "synapse"])
+def other(
+    request: pytest.FixtureRequest, second: Homeserver, peer: Synapse
+) -> Homeserver:
+    return second if request.param == "ours" else peer
+
+
+@pytest.fixture
+async def log_in() -> AsyncIterator[LogIn]:
+    async with AsyncExitStack() as stack:
+
+        async def one(server: Homeserver, user: str, device: str) -> Person:
+            person = await Person.logs_in(server, user, device)
+            stack.push_async_callback(person.quits)
+            return person
+
+        yield one
 
 
 def keep_log(server: Homeserver) -> None:

@@ -5,49 +5,12 @@ Alice is on our server; Bob is on another of ours, or on a real Synapse.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 
-import pytest
-
-from tests.support.certificates import CertificateAuthority
-from tests.support.hearth import Hearth
+from tests.interop.conftest import LogIn
 from tests.support.homeserver import Homeserver
 from tests.support.javascript import Person, all_read, verify
-from tests.support.synapse import Synapse
 
 _numbers = itertools.count(1)
-# A new device of a user: the server, the user's name, the device's.
-LogIn = Callable[[Homeserver, str, str], Awaitable[Person]]
-
-
-@pytest.fixture(scope="session")
-async def second(
-    ours: Homeserver,
-    authority: CertificateAuthority,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Homeserver]:
-    async with Hearth(tmp_path_factory.mktemp("second"), authority) as server:
-        yield server
-
-
-@pytest.fixture(params=["ours", "synapse"])
-def other(
-    request: pytest.FixtureRequest, second: Homeserver, peer: Synapse
-) -> Homeserver:
-    return second if request.param == "ours" else peer
-
-
-@pytest.fixture
-async def log_in() -> AsyncIterator[LogIn]:
-    async with AsyncExitStack() as stack:
-
-        async def one(server: Homeserver, user: str, device: str) -> Person:
-            person = await Person.logs_in(server, user, device)
-            stack.push_async_callback(person.quits)
-            return person
-
-        yield one
 
 
 async def new_user(server: Homeserver, name: str) -> str:
