@@ -11,12 +11,18 @@ from federation.ids import ServerName, UserId, parse_user_id, server_of
 from homeserver import errors
 from homeserver.accounts import passwords
 from homeserver.accounts.addresses import MSISDN, canonical, canonical_phone
-from homeserver.accounts.store import threepids, users
+from homeserver.accounts.store import devices, threepids, users
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.store.users import Account
 from homeserver.db.pool import Database
 from homeserver.errors import MatrixError
-from homeserver.http.limits import Limits, failed_logins
+from homeserver.http.limits import (
+    Limit,
+    Limits,
+    address_key,
+    failed_logins,
+    failed_logins_at_home,
+)
 
 
 def identified_user(body: JsonObject, server_name: ServerName) -> UserId | None:
@@ -98,28 +104,32 @@ async def find_account(db: Database, user_id: UserId) -> Account | None:
 
 
 async def verify_password(
-    db: Database, limits: Limits, user_id: UserId | None, password: str
+    db: Database, limits: Limits, user_id: UserId | None, password: str, ip: str = ""
 ) -> Account:
     """The account whose password this is.
 
     An unknown user takes as long and is answered the same as a wrong password. Wrong
-    passwords count against the account, also when they come from many addresses.
+    passwords count against the account, also when they come from many addresses; those
+    of strangers do not lock its owner out, who comes from an address that it knows.
 
     Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_LIMIT_EXCEEDED; MSC3866's
     M_USER_AWAITING_APPROVAL.
     """
     account = None if user_id is None else await find_account(db, user_id)
     key = account.user_id if account else ""
-    if key:
-        limits.check(failed_logins, key)
+    counted = await _counted(db, key, ip)
+    for limit, whose in counted:
+        if key:
+            limits.check(limit, whose)
     verdict = await passwords.check_password(
         password, account.password_hash if account else None
     )
     if account is not None and account.is_deactivated:
         raise errors.user_deactivated()
     if account is None or not verdict.fits:
-        if key:
-            limits.spend(failed_logins, key)
+        for limit, whose in counted:
+            if key:
+                limits.spend(limit, whose)
         raise errors.forbidden("User name or password are wrong.")
     if account.is_locked:
         raise errors.user_locked()
@@ -132,6 +142,15 @@ async def verify_password(
                 tx, account.user_id, new_hash, instead_of=account.password_hash
             )
     return account
+
+
+async def _counted(db: Database, user_id: str, ip: str) -> list[tuple[Limit, str]]:
+    """What a wrong password counts against."""
+    async with db.read() as tx:
+        is_known = bool(ip) and await devices.was_seen_at(tx, user_id, ip)
+    if is_known:
+        return [(failed_logins_at_home, f"{user_id} {address_key(ip)}")]
+    return [(failed_logins, user_id)]
 
 
 async def _has_email(db: Database, account: Account) -> bool:

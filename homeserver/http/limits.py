@@ -35,6 +35,8 @@ room_creations: Final = Limit("room_creations", per_second=0.2, burst=20)
 # By address; a wrong password also counts against the account.
 logins: Final = Limit("logins", per_second=0.2, burst=20)
 failed_logins: Final = Limit("failed_logins", per_second=0.1, burst=10)
+# The same from an address at which the account has been used before.
+failed_logins_at_home: Final = Limit("failed_logins_at_home", 0.1, 10)
 registrations: Final = Limit("registrations", per_second=0.05, burst=10)
 # What costs a look at the database or at another server, asked by anybody.
 lookups: Final = Limit("lookups", per_second=50, burst=500)

@@ -122,7 +122,7 @@ async def _login_by_password(
     if not isinstance(password, str):
         raise errors.bad_json("password: a string is needed.")
     user_id = await identify(ctx.db, body, ctx.server_name)
-    return await verify_password(ctx.db, request.limits, user_id, password)
+    return await verify_password(ctx.db, request.limits, user_id, password, request.ip)
 
 
 async def _login_by_token(ctx: Context, body: JsonObject) -> Account:

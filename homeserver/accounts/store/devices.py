@@ -193,6 +193,20 @@ def _each(
     return (None,) if device_ids is None else device_ids
 
 
+async def was_seen_at(tx: Tx, user_id: str, ip: str) -> bool:
+    """Whether one of the user's devices was last seen at this address."""
+    return bool(
+        await tx.fetchval(
+            """
+            SELECT EXISTS (SELECT FROM devices
+                            WHERE user_id = $1 AND last_seen_ip = $2)
+            """,
+            user_id,
+            ip,
+        )
+    )
+
+
 async def note_seen(tx: Tx, seen: Sequence[Seen]) -> None:
     """Say when and whence devices were last seen; what is older changes nothing."""
     await tx.execute(
