@@ -78,6 +78,7 @@ async def test_kicks_and_bans_reach_users_of_other_servers(
 ) -> None:
     room = await alice.creates_room(**PUBLIC)
     await bob.joins(room, via=alice)
+    await bob.is_shown(room, "join")
     await alice.kicks(room, bob, "noise")
     await bob.is_shown(room, "leave")
     await bob.joins(room, via=alice)
