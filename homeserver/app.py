@@ -89,6 +89,7 @@ from homeserver.oauth import login_pages as oauth_login_pages
 from homeserver.oauth import metadata_api as oauth_metadata_api
 from homeserver.oauth import register_pages as oauth_register_pages
 from homeserver.oauth import rendezvous_api as oauth_rendezvous_api
+from homeserver.oauth import sso_pages as oauth_sso_pages
 from homeserver.oauth import tasks as oauth_tasks
 from homeserver.oauth import token_api as oauth_token_api
 from homeserver.people import client_api as people_client_api
@@ -236,6 +237,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     oauth_register_pages,
     oauth_link_pages,
     oauth_account_pages,
+    oauth_sso_pages,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.

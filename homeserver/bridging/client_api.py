@@ -48,7 +48,7 @@ async def ping_appservice(ctx: Context, request: ClientRequest) -> Answer:
 
     One that can is tried again at once with what could not be told before.
 
-    Spec: application-service-api#pinging-1
+    Spec: application-service-api#pinging
     """
     service = _service(ctx, request)
     if request.path(str, "appserviceId") != service.service_id:

@@ -73,6 +73,13 @@ async def get_login_flows(_ctx: Context, _request: Request) -> Answer:
     return {
         "flows": [
             {"type": "m.login.password"},
+            # On our own pages: homeserver/oauth/sso_pages.py
+            {
+                "type": "m.login.sso",
+                "oauth_aware_preferred": True,
+                # COMPAT(clients of MSC3824)
+                "org.matrix.msc3824.delegated_oidc_compatibility": True,
+            },
             {"type": "m.login.token", "get_login_token": True},
             {"type": appservices.TYPE},
         ]

@@ -11,6 +11,7 @@ stored as hashes only.
 - `uris`, `client_metadata`, `scopes`: what clients may say of themselves and ask for;
 - `metadata_api`, `token_api`: what programs call;
 - `authorize_pages`, `login_pages`, `register_pages`, `link_pages`: what people see;
+- `sso_pages`: the same for clients that know `m.login.sso` only;
 - `account_pages`: profile, devices, end of the account, new cross-signing keys;
 - `rendezvous_api`: where two devices meet, to log one in by a QR code;
 - `requests`: an authorization request and its answers; `sessions` gives out tokens;

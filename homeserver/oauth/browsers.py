@@ -14,7 +14,7 @@ from homeserver.pages.visitors import Visitor
 
 LIFETIME: Final = timedelta(days=14)
 # Where somebody may be sent after logging in: pages of ours, and nowhere else.
-_ONWARD: Final = (places.AUTHORIZE, places.LINK, own_pages.ACCOUNT)
+_ONWARD: Final = (places.AUTHORIZE, places.LINK, places.SSO, own_pages.ACCOUNT)
 _MAX_ONWARD: Final = 8192
 
 

@@ -21,6 +21,12 @@ from homeserver.pages import kit
 from homeserver.pages.visitors import Visitor, read_form, visitor_of
 
 WRONG: Final = "User name or password are wrong."
+# What only somebody who knows the password is told, and who must wait.
+_TOLD: Final = (
+    "M_USER_LOCKED",
+    "M_LIMIT_EXCEEDED",
+    "ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL",
+)
 
 
 @route("GET", places.LOGIN, auth=nobody, limit=lookups)
@@ -67,12 +73,12 @@ async def log_in_browser(ctx: Context, request: Request) -> Answer:
     user_id = identified_user({"identifier": identifier}, ctx.server_name)
     try:
         account = await verify_password(
-            ctx.db, request.limits, user_id, form["password"]
+            ctx.db, request.limits, user_id, form["password"], request.ip
         )
     except MatrixError as error:
         if error.status >= 500:
             raise
-        is_told = error.errcode in ("M_USER_LOCKED", "M_LIMIT_EXCEEDED")
+        is_told = error.errcode in _TOLD
         refused = error if is_told else errors.forbidden(WRONG)
         return _ask(ctx, visitor, onward, name=name, refused=refused)
     await browsers.log_in(ctx, visitor, account.user_id)

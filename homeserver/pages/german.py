@@ -171,4 +171,12 @@ GERMAN: Final[Mapping[str, str]] = {
         "Die App, von der Sie kommen, will die Antwort an eine Adresse "
         "haben, die nicht als ihre bekannt ist."
     ),
+    "Log in at {app}?": "Bei {app} anmelden?",
+    "The app at {app} will be able to use your account:": (
+        "Die App bei {app} kann dann Ihr Konto benutzen:"
+    ),
+    "The answer goes to": "Die Antwort geht an",
+    "The app that sent you here did not say where it wants the answer.": (
+        "Die App, von der Sie kommen, sagt nicht, wohin sie die Antwort haben will."
+    ),
 }

@@ -42,6 +42,11 @@ async def test_the_ways_to_log_in_are_listed(hearth: Running) -> None:
     flows = (await hearth.nobody.get(V3 + "/login"))["flows"]
     assert flows == [
         {"type": "m.login.password"},
+        {
+            "type": "m.login.sso",
+            "oauth_aware_preferred": True,
+            "org.matrix.msc3824.delegated_oidc_compatibility": True,
+        },
         {"type": "m.login.token", "get_login_token": True},
         {"type": "m.login.application_service"},
     ]

@@ -9,10 +9,7 @@ _CLIENT = "/_matrix/client/v3"
 MISSING = {
     3: (),
     4: (),
-    7: (
-        f"GET {_CLIENT}/login/sso/redirect",
-        f"GET {_CLIENT}/login/sso/redirect/{{idpId}}",
-    ),
+    7: (),
 }
 
 # Endpoints that a homeserver is not meant to answer. Of the one to ask a policy server
