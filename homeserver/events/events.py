@@ -14,7 +14,8 @@ from homeserver.events.stored import StoredEvent
 _DEFAULT_BYTES: Final = 10 * 1024 * 1024
 _IDS: Final = 50_000
 _AUTH_EDGES: Final = 50_000
-_BATCH: Final = 1000
+_BATCH: Final = 250  # parsed at once: a few milliseconds
+_IDS_AT_ONCE: Final = 2000
 
 
 class Events:
@@ -99,9 +100,9 @@ class Events:
                 missing.append(event_id)
             else:
                 found[EventId(event_id)] = nid
-        if missing:
+        for start in range(0, len(missing), _IDS_AT_ONCE):
             async with self._db.read() as tx:
-                read = await store.read_nids(tx, missing)
+                read = await store.read_nids(tx, missing[start : start + _IDS_AT_ONCE])
             for event_id, nid in read.items():
                 self._nid_of.put(event_id, nid)
             found.update(read)
@@ -138,9 +139,11 @@ class Events:
                 missing.append(nid)
             else:
                 found[nid] = edges
-        if missing:
+        for start in range(0, len(missing), _IDS_AT_ONCE):
             async with self._db.read() as tx:
-                read = await store.read_auth_nids(tx, missing)
+                read = await store.read_auth_nids(
+                    tx, missing[start : start + _IDS_AT_ONCE]
+                )
             for nid, edges in read.items():
                 self._auth_nids.put(nid, edges)
             found.update(read)

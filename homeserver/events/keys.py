@@ -10,6 +10,7 @@ from homeserver.db.rows import from_text, to_text
 from homeserver.events.numbers import Numbers
 
 _CAPACITY: Final = 500_000
+_BATCH: Final = 1000
 
 
 class StateKeys:
@@ -41,8 +42,8 @@ class StateKeys:
                 missing.append(key)
             else:
                 found[key] = nid
-        if missing:
-            found.update(await self._read(missing))
+        for start in range(0, len(missing), _BATCH):
+            found.update(await self._read(missing[start : start + _BATCH]))
         return found
 
     async def intern(self, keys: Iterable[StateKey]) -> dict[StateKey, int]:
@@ -56,7 +57,9 @@ class StateKeys:
             else:
                 found[key] = nid
         while missing:
-            found.update(await self._find_or_insert(sorted(missing)))
+            for start in range(0, len(missing), _BATCH):
+                part = missing[start : start + _BATCH]
+                found.update(await self._find_or_insert(sorted(part)))
             # Given out by another process at this moment: there next time.
             missing = [key for key in missing if key not in found]
         return found
@@ -113,14 +116,14 @@ class StateKeys:
                 missing.append(nid)
             else:
                 found[nid] = key
-        if missing:
+        for start in range(0, len(missing), _BATCH):
             async with self._db.read() as tx:
                 rows = await tx.fetch(
                     """
                     SELECT key_nid, type, state_key FROM state_keys
                      WHERE key_nid = ANY($1)
                     """,
-                    missing,
+                    missing[start : start + _BATCH],
                 )
             found.update(self._remember_rows(rows))
         return found

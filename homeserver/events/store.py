@@ -87,6 +87,22 @@ async def read_nids(tx: Tx, event_ids: Sequence[str]) -> dict[EventId, int]:
     return {EventId(row["event_id"]): row["event_nid"] for row in rows}
 
 
+async def read_places(
+    tx: Tx, room_nid: int, event_ids: Sequence[str]
+) -> dict[int, int]:
+    """Of those events the ones that a state can hold, by their state keys' numbers."""
+    rows = await tx.fetch(
+        """
+        SELECT key_nid, event_nid FROM events
+         WHERE event_id = ANY($1) AND room_nid = $2 AND key_nid IS NOT NULL
+           AND rejected IS NULL
+        """,
+        event_ids,
+        room_nid,
+    )
+    return {row["key_nid"]: row["event_nid"] for row in rows}
+
+
 async def read_auth_nids(tx: Tx, nids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """The auth events of those events, by number."""
     rows = await tx.fetch(

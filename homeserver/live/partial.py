@@ -26,15 +26,17 @@ async def _write(tx: Tx, steps: Sequence[tuple[int, Step]]) -> None:
         if step.awaits_members:
             await tx.execute(
                 """
-                INSERT INTO partial_rooms (room_nid, join_nid, servers)
-                VALUES ($1, $2, $3)
+                INSERT INTO partial_rooms (room_nid, join_nid, servers, whole_root)
+                VALUES ($1, $2, $3, $4)
                 ON CONFLICT (room_nid) DO UPDATE
                    SET join_nid = EXCLUDED.join_nid, servers = EXCLUDED.servers,
+                       whole_root = EXCLUDED.whole_root,
                        tries = 0, due_at = now()
                 """,
                 step.room.nid,
                 step.events[0].nid,
                 step.awaits_members,
+                step.whole_root,
             )
         if step.is_whole:
             await tx.execute(

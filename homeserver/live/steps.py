@@ -77,7 +77,9 @@ class Step:
     # What else takes a position.
     changes: list[Change] = field(default_factory=list)
     # The members are to be fetched yet, from these servers; or they are all there.
+    # Once they are stored, `whole_root` is the state before our join with all of them.
     awaits_members: tuple[ServerName, ...] = ()
+    whole_root: int | None = None
     is_whole: bool = False
     restated: list[Restated] = field(default_factory=list)
     reversals: list[Reversal] = field(default_factory=list)

@@ -17,7 +17,7 @@ import structlog
 
 from federation import auth_rules
 from federation.errors import Rejected
-from federation.ids import EventId, ServerName, UserId
+from federation.ids import EventId, ServerName
 from federation.pdu import Pdu, StateKey
 from homeserver.db.pool import Database
 from homeserver.events import store
@@ -29,7 +29,8 @@ from homeserver.live.partial import note_servers
 from homeserver.live.room import Head, Room
 from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
-from homeserver.rooms.build import CREATE, note_membership, note_redaction
+from homeserver.rooms.build import CREATE, note_redaction
+from homeserver.rooms.current import note_state
 from homeserver.rooms.policy import POLICY, is_advised_against
 from homeserver.rooms.redact_on_ban import redacted_by
 from homeserver.rooms.reversals import reversals
@@ -85,6 +86,7 @@ class Incoming:
     begins: bool = False
     # With `begins`: the state lacks members, and these servers can tell them.
     lacks_members_of: tuple[ServerName, ...] = ()
+    whole_root: int | None = None  # the state with all of them, where they are stored
 
 
 @dataclass(slots=True)
@@ -444,30 +446,10 @@ async def _step(
         servers = incoming.lacks_members_of
         step.head = replace(step.head, partial=frozenset(servers) or None)
         step.awaits_members, step.is_whole = servers, not servers
+        step.whole_root = incoming.whole_root
         note_servers(step, head)
     await _note_redactions(live, step, judged)
     return step
-
-
-async def note_state(live: Live, writer: RoomWriter, step: Step, root: int) -> None:
-    """What the current state becomes, found by its difference to what it was."""
-    difference = await live.states.diff(writer.head.state_root, root)
-    step.state = {key: after for key, (_, after) in difference.items()}
-    step.state_key_nids = await live.states.keys.nids(difference)
-    members = {k: pair for k, pair in difference.items() if k[0] == "m.room.member"}
-    events = await live.events.by_nids(
-        nid for _, nid in members.values() if nid is not None
-    )
-
-    def was_joined(user_id: UserId) -> bool:
-        return writer.membership(user_id) == "join"
-
-    for (_, state_key), (old, new) in members.items():
-        event = None if new is None else events[new]
-        nid = new if new is not None else old
-        if nid is not None:
-            pdu = None if event is None else event.pdu
-            note_membership(step, was_joined, state_key, pdu, nid)
 
 
 async def _note_redactions(live: Live, step: Step, judged: _Judged) -> None:

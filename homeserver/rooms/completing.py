@@ -2,23 +2,25 @@
 
 The work is a row that any process claims for a while, so it goes on after a restart.
 Each server that was in the room is asked in turn, again and again with growing pauses.
-Once the members are here, the states of all that was accepted meanwhile are made anew
-and judged anew, and one step makes the room whole: for clients it is joined once more.
+Once the members are stored, small steps bring them into the room, so that nobody waits
+for a large one. Then the states of all that was accepted meanwhile are made anew and
+judged anew, and one step makes the room whole: for clients it is joined once more.
 
 Spec: MSC3902
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import asyncpg
 import structlog
 
 from federation.errors import Malformed, ProtocolError
 from federation.ids import EventId, ServerName
+from federation.pdu import StateKey
 from federation.wire import calls
 from federation.wire.errors import WireError
 from homeserver.context import Context
@@ -27,13 +29,13 @@ from homeserver.db.pool import Tx
 from homeserver.events.stored import StoredEvent
 from homeserver.live.committer import Overloaded
 from homeserver.live.room import Room, RoomDelta
-from homeserver.live.steps import Conflict
+from homeserver.live.steps import Conflict, Step
+from homeserver.live.writers import RoomWriter
 from homeserver.rooms.build import CREATE
 from homeserver.rooms.checked import check_events
-from homeserver.rooms.outliers import store_outliers
-from homeserver.rooms.restating import make_whole
+from homeserver.rooms.outliers import places_of, store_outliers, stored_root
+from homeserver.rooms.restating import bring_in, make_whole
 from homeserver.rooms.unfinished import end_if_over
-from homeserver.state.states import insert_nodes
 
 LEASE_SECONDS: Final = 30  # renewed while the work goes on
 _RENEW_SECONDS: Final = 10.0
@@ -41,6 +43,7 @@ _AT_ONCE: Final = 2  # rooms in one process: each may hold a large answer
 _POLL_SECONDS: Final = 5.0
 _MAX_PAUSE_SECONDS: Final = 600
 _TRIES: Final = 8  # against other writers
+_MEMBERS: Final = 250  # in one commit
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +56,14 @@ class Claim:
     join_nid: int
     servers: tuple[ServerName, ...]
     tries: int
+    whole: int | None  # the root of the state with all members, once they are stored
+
+
+class Clearable(Protocol):
+    """What holds events."""
+
+    def clear(self) -> None:
+        """Hold none any more."""
 
 
 class Completer:
@@ -115,14 +126,16 @@ async def _claim(ctx: Context) -> Claim | None:
              WHERE room_nid = (SELECT room_nid FROM partial_rooms
                                 WHERE due_at <= now() ORDER BY due_at LIMIT 1
                                   FOR UPDATE SKIP LOCKED)
-         RETURNING room_nid, join_nid, servers, tries
+         RETURNING room_nid, join_nid, servers, tries, whole_root
             """,
             LEASE_SECONDS,
         )
     if row is None:
         return None
     servers = tuple(map(ServerName, row["servers"]))
-    return Claim(row["room_nid"], row["join_nid"], servers, row["tries"])
+    return Claim(
+        row["room_nid"], row["join_nid"], servers, row["tries"], row["whole_root"]
+    )
 
 
 async def _keep(ctx: Context, claim: Claim) -> None:
@@ -141,9 +154,11 @@ async def _complete(ctx: Context, claim: Claim) -> None:
         await ctx.live.follower.pull()
         room = await ctx.live.view.room(claim.room_nid)
         join = await ctx.live.events.by_nid(claim.join_nid)
-        root = None
-        if room is not None and join is not None:
+        root = claim.whole
+        if room is not None and join is not None and root is None:
             root = await _fetch(ctx, room, join, claim.servers)
+            if root is not None:
+                await _note_whole(ctx, claim, root)
         if room is not None and join is not None and root is not None:
             await _install(ctx, room, join, root)
             return
@@ -159,6 +174,20 @@ async def _complete(ctx: Context, claim: Claim) -> None:
         return
     pause = min(2 ** min(claim.tries, 20), _MAX_PAUSE_SECONDS)
     await _give_back(ctx, claim, pause)
+
+
+async def _note_whole(ctx: Context, claim: Claim, root: int) -> None:
+    """Note that nothing needs to be fetched any more, however this goes on."""
+    async with ctx.db.transaction() as tx:
+        await tx.execute(
+            """
+            UPDATE partial_rooms SET whole_root = $3
+             WHERE room_nid = $1 AND join_nid = $2
+            """,
+            claim.room_nid,
+            claim.join_nid,
+            root,
+        )
 
 
 async def _give_back(ctx: Context, claim: Claim, pause_s: int) -> None:
@@ -206,40 +235,65 @@ async def _fetch_from(
     Raises: WireError, ProtocolError.
     """
     told = await calls.get_room_state(ctx.wire, server, room.room_id, join.event_id)
+    raws: list[object] = [*told.pdus, *told.auth_chain]
     state = await check_events(ctx, room.room_id, room.version, told.pdus)
     chain = await check_events(
         ctx, room.room_id, room.version, told.auth_chain, known=state
     )
+    del told
     await store_outliers(ctx, room, {**chain, **state})
-    return await _merged(ctx, room, join.state_before or 0, [*state])
+    event_ids = list(state)
+    await _let_go([*raws, *state.values(), *chain.values()], raws, state, chain)
+    return await _merged(ctx, room, join.state_before or 0, event_ids)
+
+
+async def _let_go(held: list[object], *holders: Clearable) -> None:
+    """Free many events, some at a time: all at once would hold everybody up."""
+    for holder in holders:
+        holder.clear()
+    while held:
+        del held[-_MEMBERS:]
+        await asyncio.sleep(0)
 
 
 async def _merged(
     ctx: Context, room: Room, partial: int, event_ids: Sequence[EventId]
 ) -> int:
-    known = await ctx.live.states.items(partial)
-    found = await ctx.live.events.by_ids(event_ids)
-    if known.get(CREATE) not in {event.nid for event in found.values()}:
+    create_nid = (await ctx.live.states.get(partial, (CREATE,))).get(CREATE)
+    told = await places_of(ctx, room, event_ids)
+    if create_nid not in told.values():
         raise Malformed("the state that was sent is not this room's")
-    added: dict[tuple[str, str], int | None] = {
-        event.pdu.key: event.nid
-        for event in found.values()
-        if event.pdu.key is not None
-        and event.pdu.key not in known
-        and event.room_nid == room.nid
-        and event.rejected is None
-    }
-    root, nodes = await ctx.live.states.update(partial, room.nid, added)
-    async with ctx.db.preparation() as tx:
-        await insert_nodes(tx, nodes)
-    return root
+    known = await ctx.live.states.nid_items(partial)
+    added = {key: nid for key, nid in told.items() if key not in known}
+    return await stored_root(ctx, room, partial, added)
 
 
 # ── Making it whole ──────────────────────────────────────────────────────────────────
 
 
 async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> None:
-    """Make the room whole, in one step. Raises: Conflict."""
+    """Bring the members in, some at a time, and make the room whole. Raises: Conflict.
+
+    No commit is long, so that nobody else waits for it.
+    """
+    missing = await ctx.live.states.added(join.state_before or 0, root)
+    for start in range(0, len(missing), _MEMBERS):
+        some = await ctx.live.states.keyed(missing[start : start + _MEMBERS])
+
+        async def brings(
+            writer: RoomWriter, some: dict[StateKey, int] = some
+        ) -> Step | None:
+            return await bring_in(ctx, writer, some)
+
+        await _write(ctx, room, brings)
+    await _write(ctx, room, lambda writer: make_whole(ctx, writer, join, root))
+    log.info("room is whole", room_id=room.room_id)
+
+
+async def _write(
+    ctx: Context, room: Room, make: Callable[[RoomWriter], Awaitable[Step | None]]
+) -> None:
+    """Write one step, unless the room is whole. Raises: Conflict."""
     for attempt in range(_TRIES):
         try:
             async with (
@@ -250,7 +304,9 @@ async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> No
                 if not writer.room.is_partial:
                     return  # somebody was faster
                 with writer.unmoved():
-                    step = await make_whole(ctx, writer, join, root)
+                    step = await make(writer)
+                if step is None:
+                    return
                 step.is_alone = attempt > 1
                 writer.submit(step)
                 # Nobody may build on the states that the events had.
@@ -258,6 +314,5 @@ async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> No
         except Conflict:
             room = await ctx.live.view.room(room.nid) or room
             continue
-        log.info("room is whole", room_id=room.room_id, members=room.joined)
         return
     raise Conflict

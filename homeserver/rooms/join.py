@@ -10,8 +10,10 @@ It may leave out the members. Then the room can be read and written to at once, 
 Spec: server-server-api#joining-rooms, MSC3706, MSC3902
 """
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,7 +21,14 @@ import structlog
 from federation.bodies import MAX_PDUS, JoinedRoom, Transaction
 from federation.canonical_json import JsonObject
 from federation.errors import BadSignature, Malformed, ProtocolError, Rejected
-from federation.ids import EventId, RoomId, ServerName, UserId, server_of
+from federation.ids import (
+    EventId,
+    RoomId,
+    ServerName,
+    UserId,
+    parse_user_id,
+    server_of,
+)
 from federation.pdu import Pdu, StateKey, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from federation.wire import calls, calls_rooms
@@ -33,13 +42,19 @@ from homeserver.rooms.checked import check_events
 from homeserver.rooms.create import insert_room
 from homeserver.rooms.handshake import VOUCHER, Completed, complete, through_any
 from homeserver.rooms.missing import Source, accept_with_what_it_needs
-from homeserver.rooms.outliers import root_of_state, store_outliers
+from homeserver.rooms.outliers import (
+    places_of,
+    root_of_state,
+    store_outliers,
+    stored_root,
+)
 from homeserver.rooms.send import send_event
 from homeserver.server_keys.verify import Verified, verify
 
 MAX_EVENTS: Final = 500_000
 MAX_SERVERS: Final = 20_000
 _FETCH_SECONDS: Final = 60.0
+FEW_MEMBERS: Final = 500  # make a commit that is short enough
 _GOODBYE: Final = "goodbye-"  # a transaction's ID
 
 log = structlog.get_logger(__name__)
@@ -185,9 +200,7 @@ async def _take_room(
     if room.version != version:
         raise Malformed(f"the room was known to have version {room.version}")
     await store_outliers(ctx, room, {**chain, **state})
-    root, count = await root_of_state(ctx, room, state)
-    if count < len(state):
-        log.info("state refused in part", room_id=room_id, refused=len(state) - count)
+    handed = await _handed_over(ctx, room, join.pdu, state, lacks_members_of)
     held = await ctx.live.events.by_ids(join.pdu.prev_events)
     missing = [
         event_id
@@ -197,16 +210,84 @@ async def _take_room(
     incoming = Incoming(
         join.pdu,
         join.vouched,
-        state_before=root,
+        state_before=handed.root,
         missing=tuple(missing),
         begins=True,
-        lacks_members_of=lacks_members_of,
+        lacks_members_of=handed.lacks_members_of,
+        whole_root=handed.whole,
     )
     try:
         outcome, event = await accept(ctx.db, ctx.live, room, incoming)
     except LacksEvents as lacks:
         raise Malformed(f"the join's auth_events are missing: {lacks}") from None
     _check_accepted(outcome, None if event is None else event.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class _HandedOver:
+    """The root of the state before our join, perhaps without most of the members.
+
+    `whole` is the root with them, when they are stored.
+    """
+
+    root: int
+    lacks_members_of: tuple[ServerName, ...]
+    whole: int | None = None
+
+
+async def _handed_over(
+    ctx: Context,
+    room: Room,
+    join: Pdu,
+    state: Mapping[EventId, Verified],
+    lacks_members_of: tuple[ServerName, ...],
+) -> _HandedOver:
+    """What the stored events make of the state that we were given.
+
+    Many members would make a long commit, for which everybody waits: then the room is
+    begun without them, and they follow in small steps as if they had to be fetched.
+    """
+    members, servers = await asyncio.to_thread(_members_apart, ctx, join, state)
+    if lacks_members_of or len(members) <= FEW_MEMBERS:
+        root, count = await root_of_state(ctx, room, state)
+        if count < len(state):
+            log.info("state refused in part", refused=len(state) - count)
+        return _HandedOver(root, lacks_members_of)
+    wanted = await places_of(ctx, room, state.keys() - members)
+    added = await places_of(ctx, room, members)
+    base = room.head.state_root
+    present = await ctx.live.states.nid_items(base)
+    # Those who are in the room already, as we left it, are only brought up to date.
+    wanted |= {key: nid for key, nid in added.items() if key in present}
+    changes: dict[int, int | None] = {
+        key: nid for key, nid in wanted.items() if present.get(key) != nid
+    }
+    changes.update((key, None) for key in present if key not in wanted)
+    root = await stored_root(ctx, room, base, changes)
+    whole = await stored_root(ctx, room, root, added)
+    return _HandedOver(root, servers, whole)
+
+
+def _members_apart(
+    ctx: Context, join: Pdu, state: Mapping[EventId, Verified]
+) -> tuple[set[EventId], tuple[ServerName, ...]]:
+    """The members whom our join does not need, and the servers that are in the room."""
+    members: set[EventId] = set()
+    servers: dict[ServerName, None] = {}
+    needed = set(join.auth_events)
+    for event_id, verified in state.items():
+        pdu = verified.pdu
+        if pdu.type != "m.room.member":
+            continue
+        try:
+            server = server_of(parse_user_id(pdu.state_key or ""))
+        except Malformed:
+            continue
+        if event_id not in needed and server != ctx.server_name:
+            members.add(event_id)
+        if pdu.membership == "join" and server != ctx.server_name:
+            servers[server] = None
+    return members, tuple(servers)[:MAX_SERVERS]
 
 
 def _check_create(version: RoomVersion, state: dict[EventId, Verified]) -> None:

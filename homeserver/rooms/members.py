@@ -1,7 +1,9 @@
 """The member events of a room, now or as they were at a token."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from federation.errors import Malformed
 from federation.pdu import StateKey
@@ -14,6 +16,8 @@ from homeserver.rooms.access import Access
 from homeserver.rooms.partial import until_whole
 from homeserver.rooms.timeline import Point, parse_point, state_roots_at
 from homeserver.rooms.viewing import state_sights
+
+_BATCH: Final = 250  # looked at in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +76,10 @@ async def read_members(
     live: Live, state: Mapping[StateKey, int], wanted: Members
 ) -> list[Sight]:
     """The member events with a membership that is wanted."""
-    sights = await state_sights(live, state.values())
-    return [sight for sight in sights if wanted.keeps(sight.event.pdu.membership)]
+    nids = list(state.values())
+    kept: list[Sight] = []
+    for start in range(0, len(nids), _BATCH):
+        sights = await state_sights(live, nids[start : start + _BATCH])
+        kept += (s for s in sights if wanted.keeps(s.event.pdu.membership))
+        await asyncio.sleep(0)  # others have their turn, also when all was at hand
+    return kept

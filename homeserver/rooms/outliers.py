@@ -7,6 +7,7 @@ Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from federation import auth_rules
 from federation.errors import Rejected
 from federation.ids import EventId
-from federation.pdu import Pdu
+from federation.pdu import Pdu, StateKey
 from homeserver.context import Context
 from homeserver.db.pool import Tx
 from homeserver.events import store
@@ -29,7 +30,9 @@ from homeserver.state.states import insert_nodes
 # outliers of a room, so that an event has one number.
 LOCK: Final = 1
 _INLINE: Final = 50  # judging one takes some 30 µs
-_BATCH: Final = 2000
+_BATCH: Final = 250  # made and written at once: a few milliseconds
+_PLACES: Final = 1000
+_NODES: Final = 1000
 _TRIES: Final = 5
 
 
@@ -59,7 +62,7 @@ async def store_outliers(
 
 
 async def _store(ctx: Context, room: Room, events: Mapping[EventId, Verified]) -> None:
-    known = await ctx.live.events.by_ids(events)
+    known = await _known(ctx, events)
     new = {
         event_id: verified
         for event_id, verified in events.items()
@@ -67,17 +70,29 @@ async def _store(ctx: Context, room: Room, events: Mapping[EventId, Verified]) -
     }
     if not new:
         return
-    referred = {e for v in new.values() for e in v.pdu.auth_events} - new.keys()
+    inline = len(new) <= _INLINE
+    referred = _referred(new) if inline else await asyncio.to_thread(_referred, new)
     create_id = EventId("$" + room.room_id[1:])
     if room.version.room_id_is_create_hash:
         referred.add(create_id)
     auth = await ctx.live.events.by_ids(referred)
-    if len(new) <= _INLINE:
+    if inline:
         judged = _judge_all(new, auth, create_id)
     else:
         judged = await asyncio.to_thread(_judge_all, new, auth, create_id)
     if judged:
         await _write(ctx, room, judged, auth)
+
+
+async def _known(
+    ctx: Context, events: Mapping[EventId, Verified]
+) -> Mapping[EventId, StoredEvent]:
+    # Looked up first, as they are seldom known and many.
+    return await ctx.live.events.by_ids(await ctx.live.events.nids_of(events))
+
+
+def _referred(new: Mapping[EventId, Verified]) -> set[EventId]:
+    return {e for v in new.values() for e in v.pdu.auth_events} - new.keys()
 
 
 def _is_unfinished(event: StoredEvent) -> bool:
@@ -155,39 +170,49 @@ async def _write(
     auth: Mapping[EventId, StoredEvent],
 ) -> None:
     live = ctx.live
-    keys = {j.verified.pdu.key for j in judged.values()}
-    key_nids = await live.states.keys.intern(key for key in keys if key is not None)
+    parts = list(_parted(judged, _BATCH))
+    key_nids: dict[StateKey, int] = {}
+    for part in parts:
+        keys = {judged[event_id].verified.pdu.key for event_id in part}
+        key_nids |= await live.states.keys.intern(key for key in keys if key)
     async with (
         live.events.numbers.reserved(len(judged)) as new_nid,
         ctx.db.preparation() as tx,
     ):
         await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK, room.nid % 2**31)
-        before = await store.read_nids(tx, [*judged, *auth])
+        before = await _read_nids(tx, (*parts, list(auth)))
         if not auth.keys() <= before.keys():
             raise Conflict  # an auth event is on its way to the committer only
         nids = {event_id: before[event_id] for event_id in auth}
-        for event_id in judged:
-            nids[event_id] = before.get(event_id) or new_nid()
-        events = [
-            _outlier(room, judged_event, nids) for judged_event in judged.values()
-        ]
-        fresh = [e for e in events if e.event_id not in before]
-        for start in range(0, len(fresh), _BATCH):
-            batch = fresh[start : start + _BATCH]
+        fresh: list[StoredEvent] = []
+        finished: list[int] = []
+        for part in parts:
+            for event_id in part:
+                nids[event_id] = before.get(event_id) or new_nid()
+            events = [_outlier(room, judged[event_id], nids) for event_id in part]
+            fresh = [e for e in events if e.event_id not in before]
             await store.insert_events(
-                tx, batch, {e.nid: key_nids[e.pdu.key] for e in batch if e.pdu.key}
+                tx, fresh, {e.nid: key_nids[e.pdu.key] for e in fresh if e.pdu.key}
             )
-        unfinished = [e for e in events if e.event_id in before]
-        finished = await _finish(tx, unfinished) if unfinished else []
+            finished += await _finish(
+                tx, [event for event in events if event.event_id in before]
+            )
         # An event that was accepted meanwhile has the number of whoever accepted it.
-        after = await store.read_nids(tx, list(judged))
+        after = await _read_nids(tx, parts)
         if any(after.get(event_id) != nids[event_id] for event_id in judged):
             raise Conflict
-    for event in fresh:
+    for event in fresh if len(parts) == 1 else ():  # of many, few are wanted soon
         live.events.put(event)
     for nid in finished:
         change = Change(Kind.BACKFILLED, room_nid=room.nid, ref=nid)
         await live.commit(store_nothing, nid, change)
+
+
+async def _read_nids(tx: Tx, parts: Iterable[list[EventId]]) -> dict[EventId, int]:
+    nids: dict[EventId, int] = {}
+    for part in parts:
+        nids |= await store.read_nids(tx, part)
+    return nids
 
 
 def _outlier(room: Room, judged: _Judged, nids: Mapping[EventId, int]) -> StoredEvent:
@@ -209,6 +234,8 @@ def _outlier(room: Room, judged: _Judged, nids: Mapping[EventId, int]) -> Stored
 
 async def _finish(tx: Tx, events: Sequence[StoredEvent]) -> list[int]:
     """Give outliers that were stored early their auth events, and the judgement."""
+    if not events:
+        return []
     rows = await tx.fetch(
         """
         UPDATE events SET auth_nids = u.auth_nids::bigint[], rejected = u.rejected
@@ -229,6 +256,12 @@ async def store_nothing(_tx: Tx, _batch: Sequence[Positioned[int]]) -> None:
     """For a change that only tells the other processes to look again."""
 
 
+def _parted(items: Iterable[EventId], size: int) -> Iterable[list[EventId]]:
+    remaining = iter(items)
+    while part := list(itertools.islice(remaining, size)):
+        yield part
+
+
 async def root_of_state(
     ctx: Context, room: Room, event_ids: Iterable[EventId]
 ) -> tuple[int, int]:
@@ -237,22 +270,33 @@ async def root_of_state(
     Rejected ones are no part of it. What it shares with the room's current state is
     stored once.
     """
-    found = await ctx.live.events.by_ids(event_ids)
-    wanted = {
-        event.pdu.key: event.nid
-        for event in found.values()
-        if event.pdu.key is not None
-        and event.room_nid == room.nid
-        and event.rejected is None
-    }
+    wanted = await places_of(ctx, room, event_ids)
     base = room.head.state_root
-    present = await ctx.live.states.items(base)
-    changes: dict[tuple[str, str], int | None] = {
+    present = await ctx.live.states.nid_items(base)
+    changes: dict[int, int | None] = {
         key: nid for key, nid in wanted.items() if present.get(key) != nid
     }
     changes.update((key, None) for key in present if key not in wanted)
-    root, nodes = await ctx.live.states.update(base, room.nid, changes)
-    if nodes:
+    return await stored_root(ctx, room, base, changes), len(wanted)
+
+
+async def places_of(
+    ctx: Context, room: Room, event_ids: Iterable[EventId]
+) -> dict[int, int]:
+    """Of these stored events those that make a state: by their keys' numbers."""
+    found: dict[int, int] = {}
+    for part in _parted(event_ids, _PLACES):
+        async with ctx.db.read() as tx:
+            found.update(await store.read_places(tx, room.nid, part))
+    return found
+
+
+async def stored_root(
+    ctx: Context, room: Room, base: int, changes: Mapping[int, int | None]
+) -> int:
+    """The state with those changes, by numbers of keys; its nodes are stored."""
+    root, nodes = await ctx.live.states.update_nids(base, room.nid, changes)
+    for start in range(0, len(nodes), _NODES):
         async with ctx.db.preparation() as tx:
-            await insert_nodes(tx, nodes)
-    return root, len(wanted)
+            await insert_nodes(tx, nodes[start : start + _NODES])
+    return root

@@ -7,7 +7,7 @@ Spec: MSC3902
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from federation import auth_rules
 from homeserver.context import Context
@@ -18,8 +18,9 @@ from homeserver.live.partial import note_servers
 from homeserver.live.room import Head
 from homeserver.live.steps import Restated, Step
 from homeserver.live.writers import RoomWriter
-from homeserver.rooms.accept import note_state, refusal, state_pdus_of
+from homeserver.rooms.accept import refusal, state_pdus_of
 from homeserver.rooms.build import CREATE
+from homeserver.rooms.current import note_changes
 from homeserver.state.states import insert_nodes
 
 
@@ -93,6 +94,23 @@ class _Restating:
             current = after if same else await self.lift(current)
         return Restated(event.nid, before, after, current, rejected)
 
+    async def left_over(
+        self, root: int
+    ) -> dict[tuple[str, str], tuple[int | None, int | None]]:
+        """What differs between the current state and the new one of that root.
+
+        The members are a part of the current state already, all but those of whom we
+        heard since our join.
+        """
+        states, writer = self.ctx.live.states, self.writer
+        keys = {
+            *await states.diff(self.whole, root),
+            *await states.diff(self.partial, writer.head.state_root),
+        }
+        new = await states.get(root, keys)
+        pairs = {key: (writer.state_nid(key), new.get(key)) for key in keys}
+        return {key: (old, nid) for key, (old, nid) in pairs.items() if old != nid}
+
     async def _refusal(self, event: StoredEvent, before: int) -> str | None:
         live, pdu = self.ctx.live, event.pdu
         keys = auth_rules.auth_keys(
@@ -102,6 +120,31 @@ class _Restating:
             live, await live.states.get(before, (*keys, CREATE))
         )
         return refusal(pdu, state, state.get(CREATE), vouched=True)
+
+
+async def bring_in(
+    ctx: Context, writer: RoomWriter, some: Mapping[tuple[str, str], int]
+) -> Step | None:
+    """A step that adds some of the members; None when all of them are there.
+
+    Only the tables and the view learn of them. What an event's state was is for
+    `make_whole` to say, and what we heard since our join counts more.
+    """
+    head = writer.head
+    new = {
+        key: (None, nid) for key, nid in some.items() if writer.state_nid(key) is None
+    }
+    if not new:
+        return None
+    await ctx.live.events.numbers.reserve(1)
+    step = Step(
+        room=writer.room,
+        expected=head.guard,
+        head=replace(head, guard=ctx.live.events.numbers.next()),
+        events=[],
+    )
+    await note_changes(ctx.live, writer, step, new)
+    return step
 
 
 async def make_whole(
@@ -139,7 +182,7 @@ async def make_whole(
             for each in restated
         ],
     )
-    await note_state(live, writer, step, root)
+    await note_changes(live, writer, step, await work.left_over(root))
     note_servers(step, head)
     # Our users come into the room that is now whole: /sync shows it to them anew.
     for user_id in room.joined_local:

@@ -70,6 +70,11 @@ def _digit(key: int, level: int) -> int:
     return (hash_of(key) >> (_BITS * level)) & (FAN_OUT - 1)
 
 
+def corner_of(key: int) -> tuple[int, int]:
+    """Where below the root, and below that, the key is."""
+    return _digit(key, 0), _digit(key, 1)
+
+
 def get(root: int, keys: Iterable[int]) -> Walk[dict[int, int]]:
     """The values of those keys that the map holds."""
     found: dict[int, int] = {}
