@@ -135,7 +135,8 @@ CREATE TABLE partial_rooms (
     join_nid bigint NOT NULL,                  -- our join: the members before it lack
     servers text[] COLLATE "C" NOT NULL,       -- that were in the room, the best first
     tries integer NOT NULL DEFAULT 0,
-    due_at timestamptz NOT NULL DEFAULT now()  -- nobody tries before: lease and back-off
+    due_at timestamptz NOT NULL DEFAULT now(), -- nobody tries before: lease and back-off
+    whole_root bigint                          -- the state before it, once all is here
 );
 
 -- Changes of state that state resolution undid, for whoever wonders: the newest of each
