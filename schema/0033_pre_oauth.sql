@@ -45,17 +45,6 @@ CREATE TABLE oauth_sessions (
 );
 CREATE INDEX oauth_sessions_client ON oauth_sessions (client_id);
 
--- Refresh tokens of OAuth that were replaced: whoever still has one has stolen it.
-CREATE TABLE oauth_spent_tokens (
-    token_hash bytea PRIMARY KEY,              -- SHA-256
-    user_id text COLLATE "C" NOT NULL,
-    device_id text COLLATE "C" NOT NULL,
-    spent_at timestamptz NOT NULL DEFAULT now(),
-    FOREIGN KEY (user_id, device_id) REFERENCES oauth_sessions ON DELETE CASCADE
-);
-CREATE INDEX oauth_spent_tokens_device ON oauth_spent_tokens (user_id, device_id);
-CREATE INDEX oauth_spent_tokens_spent ON oauth_spent_tokens (spent_at);
-
 -- Browsers in which somebody is logged in, by the hash of their cookie.
 CREATE TABLE browser_sessions (
     cookie_hash bytea PRIMARY KEY,             -- SHA-256

@@ -5,7 +5,7 @@ for tokens once the user has allowed it. The tokens are those of an ordinary ses
 every other endpoint knows nothing of this.
 
 Tables: oauth_clients, oauth_codes, oauth_device_codes, browser_sessions, rendezvous;
-with accounts: oauth_sessions, oauth_spent_tokens, cross_signing_resets. Secrets are
+with accounts: oauth_sessions, cross_signing_resets. Secrets are
 stored as hashes only.
 
 - `uris`, `client_metadata`, `scopes`: what clients may say of themselves and ask for;

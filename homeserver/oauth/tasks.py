@@ -17,7 +17,6 @@ from homeserver.oauth.store import (
 EVERY_S: Final = 900.0
 # So long a second use of a code is noticed, and an expired device is told so.
 _KEEP_CODES: Final = timedelta(hours=1)
-_KEEP_SPENT: Final = timedelta(days=30)
 _KEEP_CLIENTS: Final = timedelta(days=30)
 
 
@@ -28,6 +27,5 @@ async def forget_old(ctx: Context) -> None:
         await device_codes.delete_old(tx, _KEEP_CODES)
         await browsers.delete_old(tx, LIFETIME)
         await oauth_sessions.delete_expired_resets(tx)
-        await oauth_sessions.delete_spent(tx, _KEEP_SPENT)
         await rendezvous.delete_expired(tx)
         await clients.delete_unused(tx, _KEEP_CLIENTS)

@@ -14,7 +14,11 @@ from typing import Final
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import own_pages, tokens
-from homeserver.accounts.sessions import end_sessions, refresh_session
+from homeserver.accounts.sessions import (
+    end_if_stolen,
+    end_sessions,
+    refresh_session,
+)
 from homeserver.accounts.store import oauth_sessions
 from homeserver.accounts.store.oauth_sessions import OAuthSession
 from homeserver.context import Context
@@ -166,21 +170,11 @@ async def _by_refresh_token(ctx: Context, form: Form) -> Reply:
     except MatrixError as error:
         if error.status >= 500:
             raise
-        await _end_if_stolen(ctx, token)
+        # The specification has it: "SHOULD revoke the session"
+        await end_if_stolen(ctx.live, ctx.db, token)
         raise OAuthError("invalid_grant", error.safe_message) from None
     scope = known.scope if known is not None else ""
     return sessions.token_reply(session, scope)
-
-
-async def _end_if_stolen(ctx: Context, token: str) -> None:
-    """End the session of a refresh token that was replaced, and whose heir is in use.
-
-    Spec: client-server-api#refresh-token-grant, "SHOULD revoke the session"
-    """
-    async with ctx.db.read() as tx:
-        session = await oauth_sessions.of_spent_token(tx, tokens.hash_of(token))
-    if session is not None:
-        await sessions.end(ctx, session)
 
 
 # ── Devices that cannot open a browser ───────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The tables `oauth_sessions`, `oauth_spent_tokens` and `cross_signing_resets`.
+"""The tables `oauth_sessions` and `cross_signing_resets`.
 
 They stand here since what asks for more than a token (user-interactive authentication)
 has to know how a session began.
@@ -83,27 +83,6 @@ async def of_refresh_token(tx: Tx, token_hash: bytes) -> OAuthSession | None:
          WHERE r.token_hash = $1
         """,
         token_hash,
-    )
-
-
-async def of_spent_token(tx: Tx, token_hash: bytes) -> OAuthSession | None:
-    """The session in which this refresh token was replaced."""
-    return await fetch_one_as(
-        tx,
-        OAuthSession,
-        """
-        SELECT s.user_id, s.device_id, s.client_id, s.scope, s.code_hash
-          FROM oauth_spent_tokens t JOIN oauth_sessions s USING (user_id, device_id)
-         WHERE t.token_hash = $1
-        """,
-        token_hash,
-    )
-
-
-async def delete_spent(tx: Tx, keep: timedelta) -> None:
-    """Forget refresh tokens that were replaced long ago."""
-    await tx.execute(
-        "DELETE FROM oauth_spent_tokens WHERE spent_at < now() - $1::interval", keep
     )
 
 

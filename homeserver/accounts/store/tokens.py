@@ -87,6 +87,10 @@ async def open_sessions(tx: Tx, batch: Sequence[Positioned[NewSession]]) -> None
              USING new
              WHERE t.user_id = new.user_id AND t.device_id = new.device_id
                AND t.token_hash IS DISTINCT FROM new.refresh_hash
+        ), spent AS (
+            DELETE FROM spent_refresh_tokens t
+             USING new
+             WHERE t.user_id = new.user_id AND t.device_id = new.device_id
         ), otherwise AS (
             DELETE FROM oauth_sessions o
              USING new
@@ -156,14 +160,9 @@ async def revoke_replaced(tx: Tx, refresh_hash: bytes) -> None:
             DELETE FROM refresh_tokens
              WHERE token_hash IN (SELECT replaces FROM used)
             RETURNING token_hash, user_id, device_id
-        ), kept AS (
-            INSERT INTO spent_refresh_tokens (token_hash, user_id, device_id)
-            SELECT token_hash, user_id, device_id FROM spent
-            ON CONFLICT (token_hash) DO NOTHING
         )
-        INSERT INTO oauth_spent_tokens (token_hash, user_id, device_id)
-        SELECT token_hash, user_id, device_id
-          FROM spent JOIN oauth_sessions USING (user_id, device_id)
+        INSERT INTO spent_refresh_tokens (token_hash, user_id, device_id)
+        SELECT token_hash, user_id, device_id FROM spent
         ON CONFLICT (token_hash) DO NOTHING
         """,
         refresh_hash,
