@@ -63,6 +63,14 @@ def main() -> int:
         const="--story",
         help="tell what happened, also when all is well",
     )
+    parser.add_argument(
+        "--hard",
+        dest="more",
+        action="append_const",
+        const="--hard",
+        help="doors are closed and redactions redacted, too: one seed in a hundred"
+        " still ends with a split room",
+    )
     return asyncio.run(_run(parser.parse_args()))
 
 

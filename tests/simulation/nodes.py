@@ -74,7 +74,7 @@ def prepare() -> None:
         fixed = {"min_size": CONNECTIONS, "max_inactive_connection_lifetime": 0}
         return await create_pool(*args, **options | fixed)
 
-    asyncpg.create_pool = in_order(ready_pool)
+    asyncpg.create_pool = in_order(ready_pool, waits_for_locks=False)
 
     async def nothing(*_: Any) -> Any:
         return True

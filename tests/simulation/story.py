@@ -1,4 +1,16 @@
-"""One seed: random people in one room, on servers that fail; then all must agree."""
+"""One seed: random people in one room, on servers that fail; then all must agree.
+
+What must be agreed on, where the specification itself lets servers differ:
+
+- Servers agree with those by whom they are told of events, and a server is told by
+  those who count it among the room's. A join that was right where it was made and that
+  others soft-fail, since a ban or a closed door came first there, leaves its server
+  alone with its view: nobody tells it of what it does not know. Such a server is left
+  out, but only if that is how it came to be alone. Spec: server-server-api#soft-failure
+- Versions 1 and 2 lose with the redaction of a redaction what it redacts, and reject
+  what redacts nothing, unless its sender has the power to redact. Who gets it only then
+  rejects it, and nobody rests on it. Spec: rooms/v1#redactions
+"""
 
 import asyncio
 import contextlib
@@ -23,7 +35,8 @@ class Disagreement(AssertionError):  # noqa: N818 - reads as what was found
 class Story:
     """A room, its people, and what they do to each other."""
 
-    def __init__(self, dsns: Sequence[str], directory: Path) -> None:
+    def __init__(self, dsns: Sequence[str], directory: Path, *, is_hard: bool) -> None:
+        self.is_hard = is_hard
         self.network = Network()
         self.nodes = [
             Node(self.network, f"s{i}.test", dsn, directory)
@@ -35,6 +48,8 @@ class Story:
         self.log: list[str] = []
         self.acknowledged: dict[str, str] = {}  # event ID → its sender
         self.messages: list[str] = []
+        self.redactions: list[str] = []
+        self.redacted: set[str] = set()  # those of the redactions that were redacted
         self._numbers = iter(range(10**9))
 
     def note(self, text: str) -> None:
@@ -71,6 +86,12 @@ class Story:
 
     async def sets(self, who: str, kind: str, content: Any) -> None:
         await self._in_room(who, "PUT", f"state/{kind}/", content)
+
+    async def _redacts(self, who: str, event_id: str) -> None:
+        path = f"redact/{quote(event_id, safe='')}/{next(self._numbers)}x"
+        status, reply = await self._in_room(who, "PUT", path, {})
+        if status == 200:
+            self.redactions.append(reply["event_id"])
 
     async def joins(self, who: str) -> int:
         via = course.dice.choice([node.name for node in self.nodes])
@@ -150,13 +171,14 @@ class Story:
         dice, people = course.dice, list(self.people)
         who, other = dice.choice(people), dice.choice(people)
         deeds = ["say"] * 5 + ["topic", "name", "redact", "leave"]
+        deeds += ["unredact"] if self.is_hard else []
         if not await self._is_in_now(who):
             deeds = ["join"] * 5 + ["leave"]
         if who == people[0]:
-            # Only one moderates, and nobody closes the door: where two ban each other
-            # on two sides, or who came in on one side may not come in on the other,
-            # each side keeps to its own view for ever, by the rules of soft failure.
+            # Only one moderates: where two ban each other on two sides, each side keeps
+            # to its own view for ever, by the rules of soft failure.
             deeds += ["kick", "ban", "unban", "power", "invite"]
+            deeds += ["door"] if self.is_hard else []
         await self._does(dice.choice(deeds), who, other)
 
     async def _is_in_now(self, who: str) -> bool:
@@ -176,10 +198,14 @@ class Story:
             case "leave" if who != next(iter(self.people)):
                 await self._in_room(who, "POST", "leave", {})
             case "redact" if self.messages:
-                # Not a redaction: of those that are redacted versions 1 and 2 lose what
-                # they redact, and who gets them so late has to reject them.
-                target = quote(dice.choice(self.messages), safe="")
-                await self._in_room(who, "PUT", f"redact/{target}/{number}x", {})
+                await self._redacts(who, dice.choice(self.messages))
+            case "unredact" if self.redactions:
+                target = dice.choice(self.redactions)
+                self.redacted.add(target)
+                await self._redacts(who, target)
+            case "door":
+                rule = dice.choice(["public", "invite"])
+                await self.sets(who, "m.room.join_rules", {"join_rule": rule})
             case "kick" | "ban" | "unban" | "invite" if other != who:
                 await self._in_room(who, "POST", deed, {"user_id": other})
             case "power" if other != who:
@@ -220,8 +246,25 @@ class Story:
         return await node.spawn(node.ctx.live.room(self.room))
 
     async def _inside(self) -> list[Node]:
+        """The servers that must agree."""
         joined = await self._joined()
-        return [node for who, node in self.people.items() if who in joined]
+        return [
+            node
+            for who, node in self.people.items()
+            if who in joined and not await self._is_left_alone(who)
+        ]
+
+    async def _is_left_alone(self, who: str) -> bool:
+        """Whether the moderator's server has soft-failed the join that who rests on."""
+        home, moderator = self.people[who], next(iter(self.people.values()))
+        room = await self._room(moderator)
+        if home is moderator or room.is_joined(who):
+            return False
+        join = (await self._state(home)).get(("m.room.member", who))
+        rows = await moderator.query(
+            "SELECT soft_failed FROM events WHERE event_id = $1", join
+        )
+        return bool(rows and rows[0]["soft_failed"])
 
     async def _state(self, node: Node) -> dict[Any, str]:
         room = await self._room(node)
@@ -238,6 +281,8 @@ class Story:
             if difference:
                 return f"{inside[0].name} and {node.name}: {sorted(difference)}"
         for who in self.people:
+            if await self._is_left_alone(who):
+                continue
             here = await self._is_in(who)
             there = ("m.room.member", who) in states[0] and (
                 await self._room(inside[0])
@@ -278,16 +323,20 @@ class Story:
         for node, events in zip(inside, have, strict=True):
             for other, theirs in zip(inside, have, strict=True):
                 for event_id, verdict in events.items():
-                    if verdict == "accepted" and theirs.get(event_id) not in _KNOWN:
-                        found = theirs.get(event_id, "nothing")
+                    found = theirs.get(event_id, "nothing")
+                    if verdict == "accepted" and not self._is_known(event_id, found):
                         return f"{event_id}: {node.name} has it, {other.name}: {found}"
         for event_id, who in self.acknowledged.items():
             node = self.people[who]
             if node in inside:
                 found = have[inside.index(node)].get(event_id, "nothing")
-                if found not in _KNOWN:
+                if not self._is_known(event_id, found):
                     return f"{event_id} was acknowledged, {node.name}: {found}"
         return ""
+
+    def _is_known(self, event_id: str, verdict: str) -> bool:
+        is_emptied = self.version in ("1", "2") and event_id in self.redacted
+        return verdict in _KNOWN or (is_emptied and verdict.startswith("rejected"))
 
 
 _KNOWN: Final = ("accepted", "soft-failed")
@@ -301,9 +350,9 @@ def _verdict(row: Any) -> str:
     return "soft-failed" if row["soft_failed"] else "outlier"
 
 
-async def tell(dsns: Sequence[str], directory: Path) -> Story:
+async def tell(dsns: Sequence[str], directory: Path, *, is_hard: bool = False) -> Story:
     """Play one seed to its end. Raises: Disagreement, with the story in its notes."""
-    story = Story(dsns, directory)
+    story = Story(dsns, directory, is_hard=is_hard)
     try:
         await story.begins()
         await story.goes_on()

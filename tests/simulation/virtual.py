@@ -59,6 +59,7 @@ class Course:
         self.numbers = itertools.count()
         self.asked: set[int] = set()
         self.blocked: set[int] = set()
+        self.patient: set[int] = set()  # of those asked: what waits for no lock
         self.answered: list[tuple[int, asyncio.Future[None]]] = []
 
     def begin(self, seed: int) -> None:
@@ -68,6 +69,7 @@ class Course:
         random.seed(seed)
         self.asked.clear()
         self.blocked.clear()
+        self.patient.clear()
         self.answered.clear()
 
 
@@ -92,7 +94,8 @@ class _Selector(selectors.DefaultSelector):
             return super().select(0)
         waiting = course.asked - course.blocked
         if waiting:
-            events = super().select(LOCK_SECONDS)
+            seconds = STUCK_SECONDS if course.patient else LOCK_SECONDS
+            events = super().select(seconds)
             if events:
                 return events
             course.blocked |= waiting
@@ -154,8 +157,13 @@ def _make_task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
     return task
 
 
-def in_order(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A function that asks the database: its answer comes in its turn."""
+def in_order(
+    function: Callable[..., Awaitable[Any]], *, waits_for_locks: bool = True
+) -> Callable[..., Awaitable[Any]]:
+    """A function that asks the database: its answer comes in its turn.
+
+    One that waits for nobody's lock only takes long, and no time passes meanwhile.
+    """
 
     @functools.wraps(function)
     async def asked(*args: Any, **options: Any) -> Any:
@@ -164,6 +172,8 @@ def in_order(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
             tell(False)
         number = next(course.numbers)
         course.asked.add(number)
+        if not waits_for_locks:
+            course.patient.add(number)
         result, problem = None, None
         try:
             result = await function(*args, **options)
@@ -171,6 +181,7 @@ def in_order(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
             problem = error
         finally:
             course.asked.discard(number)
+            course.patient.discard(number)
             course.blocked.discard(number)
         gate = asyncio.get_running_loop().create_future()
         heapq.heappush(course.answered, (number, gate))

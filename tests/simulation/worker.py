@@ -21,14 +21,14 @@ import structlog  # noqa: E402
 
 from tests.simulation import nodes, story  # noqa: E402
 
-connect = virtual.in_order(asyncpg.connect)
+connect = virtual.in_order(asyncpg.connect, waits_for_locks=False)
 
 
 async def _seed(options: argparse.Namespace, seed: int) -> story.Story:
     virtual.course.begin(seed)
     count = virtual.course.dice.choice([2, 3, 3, 4])
     administrator = await connect(options.dsn)
-    run = virtual.in_order(administrator.execute)
+    run = virtual.in_order(administrator.execute, waits_for_locks=False)
     dsns = []
     try:
         for number in range(count):
@@ -39,7 +39,7 @@ async def _seed(options: argparse.Namespace, seed: int) -> story.Story:
             )
             dsns.append(options.dsn.replace("@/postgres?", f"@/{name}?"))
         with tempfile.TemporaryDirectory() as directory:
-            return await story.tell(dsns, Path(directory))
+            return await story.tell(dsns, Path(directory), is_hard=options.hard)
     finally:
         administrator.terminate()
 
@@ -47,6 +47,7 @@ async def _seed(options: argparse.Namespace, seed: int) -> story.Story:
 def _run(options: argparse.Namespace, seed: int) -> str | None:
     """What went wrong with a seed, and the command that shows it again."""
     again = f"replay: python -m tests.simulation --seeds {seed}"
+    again += " --hard" if options.hard else ""
     started = _now()
     loop = virtual.Loop()
     asyncio.set_event_loop(loop)
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--name", default="w0")
     parser.add_argument("--log", action="store_true")
     parser.add_argument("--story", action="store_true")
+    parser.add_argument("--hard", action="store_true")
     parser.add_argument("dsn")
     parser.add_argument("template")
     parser.add_argument("seeds", nargs="+", type=int)
