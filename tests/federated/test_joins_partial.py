@@ -225,6 +225,26 @@ async def test_a_second_user_of_ours_joins_by_the_other_server_meanwhile(
     assert (await cora.members(room))[bert.user_id] == "ban"
 
 
+async def test_members_who_come_with_the_join_are_brought_in_a_few_at_a_time(
+    a: Site, b: Site, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.rooms.server_api.handover.FEW_MEMBERS", 1000)
+    monkeypatch.setattr("homeserver.rooms.join.FEW_MEMBERS", 3)
+    monkeypatch.setattr("homeserver.rooms.completing._MEMBERS", 5)
+    room = await _large_room(a, alice)
+    held = HeldBack(b)  # nothing needs to be fetched
+    await bob.joins(room, via=alice)
+    await bob.sends(room, "hello")
+    await alice.sees(room, "hello", by=bob)
+    assert len(await bob.members(room)) == _OTHERS + 2
+    await _is_whole(b, room=room)
+    await agree(room, a, b)
+    assert not held.asked
+    assert await b.query("SELECT FROM partial_rooms") == []
+    servers = await b.query("SELECT server_name, joined FROM room_servers")
+    assert [tuple(row) for row in servers] == [(a.name, _OTHERS + 1)]
+
+
 # ── Lies ─────────────────────────────────────────────────────────────────────────────
 
 
