@@ -1,4 +1,4 @@
-"""Errors as OAuth has them. Spec: RFC 6749, 5.2."""
+"""Errors as OAuth has them (RFC 6749, 5.2)."""
 
 import functools
 from collections.abc import Awaitable, Callable

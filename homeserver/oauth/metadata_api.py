@@ -34,7 +34,7 @@ _CACHED: Final = {"Cache-Control": "public, max-age=3600"}
 
 
 def server_metadata(base: str) -> JsonObject:
-    """What the authorization server can do. Spec: RFC 8414, 2."""
+    """What the authorization server can do (RFC 8414, 2)."""
     return {
         "issuer": f"{base}/",
         "authorization_endpoint": base + places.AUTHORIZE,

@@ -37,7 +37,7 @@ async def end(ctx: Context, session: OAuthSession) -> None:
 
 
 def token_reply(session: Session, scope: str) -> Reply:
-    """What the client gets. Spec: RFC 6749, 5.1."""
+    """What the client gets (RFC 6749, 5.1)."""
     body: JsonObject = {
         "access_token": session.access_token,
         "token_type": "Bearer",

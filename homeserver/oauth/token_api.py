@@ -152,7 +152,7 @@ async def _by_code(
 
 
 def _fits(verifier: str, challenge: str) -> bool:
-    """PKCE. Spec: RFC 7636, 4.6."""
+    """PKCE (RFC 7636, 4.6)."""
     digest = hashlib.sha256(verifier.encode()).digest()
     made = base64.urlsafe_b64encode(digest).rstrip(b"=")
     return hmac.compare_digest(made, challenge.encode())

@@ -23,13 +23,13 @@ async def test_capabilities_say_what_is_true(hearth: Running) -> None:
     versions = told["m.room_versions"]
     assert versions["default"] == "12"
     assert versions["available"] == dict.fromkeys(map(str, range(1, 13)), "stable")
-    assert told["m.3pid_changes"] == {"enabled": False}
+    assert told["m.3pid_changes"] == {"enabled": True}
     for name, path in [
         ("m.change_password", "/_matrix/client/v3/account/password"),
         ("m.get_login_token", "/_matrix/client/v1/login/get_token"),
     ]:
         assert told[name] == {"enabled": True}
-        status, _ = await alice.answer("POST", path, {"new_password": "x"})
+        status, _ = await alice.answer("POST", path, {"new_password": "correct horse"})
         assert status == 401  # it asks for the password
 
 

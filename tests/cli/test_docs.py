@@ -80,7 +80,7 @@ def test_configurations_that_are_shown_are_good(tmp_path):
     shown = re.findall(r"^ *```toml\n(.*?)```", README, re.DOTALL | re.MULTILINE)
     assert shown
     for text in shown:
-        for name in re.findall(r'"([a-z]+\.pem)"', text):
+        for name in re.findall(r'"([a-z]+\.(?:pem|yaml))"', text):
             (tmp_path / name).touch()
         (tmp_path / "hearth.toml").write_text(text)
         Config.load(tmp_path / "hearth.toml")
