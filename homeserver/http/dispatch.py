@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import structlog
@@ -185,14 +186,10 @@ class Dispatcher:
             request = asked = ClientRequest(*arguments)
             token = token_of(raw, asked)
             if token is not None:
-                asked.requester = await hall.authenticators.access_token(
-                    hall.context, asked, token
-                )
-                if asked.requester.is_guest and route.who is Who.USER:
-                    _check_guest(route, values)
-                _check_standing(asked.requester, route, values)
-                key = str(asked.requester.user_id)
-                is_limited = not asked.requester.is_unlimited
+                asked.identify = partial(self._identify, asked, token, route, values)
+                await asked.identify()
+                key = str(asked.user_id)
+                is_limited = not asked.who.is_unlimited
             elif route.who is Who.USER:
                 raise errors.missing_token()
             else:
@@ -203,6 +200,16 @@ class Dispatcher:
         if route.who is not Who.SERVER:
             await _receive(request, route)
         return request
+
+    async def _identify(
+        self, asked: ClientRequest, token: str, route: Route, values: Sequence[str]
+    ) -> None:
+        hall = self._hall
+        who = await hall.authenticators.access_token(hall.context, asked, token)
+        if who.is_guest and route.who is Who.USER:
+            _check_guest(route, values)
+        _check_standing(who, route, values)
+        asked.requester = who
 
     async def _send(
         self, raw: BaseRequest, stream: Stream, common: Headers

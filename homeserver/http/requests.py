@@ -6,7 +6,7 @@ answer 500 because of its input.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -251,9 +251,12 @@ class Request:
 class ClientRequest(Request):
     """A request of a user, or of a client that has not said whose it is."""
 
-    __slots__ = ("requester",)
+    __slots__ = ("identify", "requester")
 
     requester: Requester | None
+    # Learn anew whose it is, as who waits for long has to: tokens end, and accounts are
+    # locked. Raises: as it did before the endpoint was called.
+    identify: Callable[[], Awaitable[None]]
 
     def spend(self, limit: Limit, key: str) -> None:
         """Count against a further limit. Raises: M_LIMIT_EXCEEDED."""

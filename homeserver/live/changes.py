@@ -26,8 +26,8 @@ class Kind(IntEnum):
     # timeline gave: an invite to, a knock on, or a refusal of a room we are not in.
     MEMBERSHIP = 9
     # room_nid, ref: event_nid of an outlier that became history; None: others did.
-    STATE = 11  # room_nid: its state changed by no event, so it takes a position
     BACKFILLED = 10
+    STATE = 11  # room_nid: its state changed by no event, so it takes a position
     DEVICE_KEYS = 20  # user_id: a device's one-time or fallback keys
     TO_DEVICE = 21  # messages to devices; for whom, `Reach` says
     DEVICE_LIST = 22  # user_id (anybody's): devices, their keys, cross-signing keys

@@ -64,7 +64,7 @@ class View:
         self._held_users: WeakValueDictionary[str, User] = WeakValueDictionary()
         self._pulses = Pulses()
         self._loading_rooms: dict[int, asyncio.Future[Room | None]] = {}
-        self._waiting = Waiting()
+        self.waiting = Waiting()
         self._waiting_for_position: list[tuple[int, asyncio.Future[None]]] = []
         self._log: deque[Applied] = deque()
         self._log_from = 0  # the log holds everything after this position
@@ -119,7 +119,7 @@ class View:
         self._log_from = self.position = position
         for listener in self._reset_listeners:
             listener()
-        self._waiting.wake_all()
+        self.waiting.wake_all()
         self._wake_position_waiters()
 
     def _apply_room(self, delta: RoomDelta) -> None:
@@ -136,7 +136,7 @@ class View:
             if user is not None and delta.last > user.position:
                 user.rooms[delta.room_nid] = member
                 user.moved = delta.last
-                self._waiting.wake(user.user_id)
+                self.waiting.wake(user.user_id)
         self._wake_room(delta.room_nid, room, leaving)
         for listener in self._room_listeners:
             listener(delta, room)
@@ -173,17 +173,17 @@ class View:
         user = self._held_users.get(change.user_id or "")
         if user is not None:
             user.people = max(user.people, position)
-            self._waiting.wake_for_people(user.user_id)
+            self.waiting.wake_for_people(user.user_id)
         for room_nid in self._pulses.note_change(position, change):
             room = self._held_rooms.get(room_nid)
-            for user_id in self._waiting.among(room_nid, room):
-                self._waiting.wake_for_people(user_id)
+            for user_id in self.waiting.among(room_nid, room):
+                self.waiting.wake_for_people(user_id)
 
     def _move_inbox(self, position: int, user_id: str) -> None:
         user = self._held_users.get(user_id)
         if user is not None and position > user.position:
             user.to_device = user.moved = position
-            self._waiting.wake(user.user_id)
+            self.waiting.wake(user.user_id)
 
     def _set_membership(self, position: int, change: Change) -> None:
         """A membership in a room whose events we do not get."""
@@ -196,7 +196,7 @@ class View:
         if user is not None and position > user.position:
             user.rooms[room_nid] = member
             user.moved = position
-            self._waiting.wake(user.user_id)
+            self.waiting.wake(user.user_id)
 
     def _move_user(self, position: int, change: Change) -> None:
         user = self._held_users.get(change.user_id or "")
@@ -208,15 +208,15 @@ class View:
                 old.membership, old.event_nid, old.position, forgotten=True
             )
         user.moved = position
-        self._waiting.wake(user.user_id)
+        self.waiting.wake(user.user_id)
 
     def _wake_room(
         self, room_nid: int, room: Room | None, leaving: Iterable[UserId]
     ) -> None:
-        for user_id in self._waiting.among(room_nid, room):
-            self._waiting.wake(user_id)
+        for user_id in self.waiting.among(room_nid, room):
+            self.waiting.wake(user_id)
         for user_id in leaving:
-            self._waiting.wake(user_id)
+            self.waiting.wake(user_id)
 
     # ── Waiting ──────────────────────────────────────────────────────────────────
 
@@ -231,12 +231,12 @@ class View:
         if timeout_s <= 0 or moved or self.is_stopping:
             return
         # Nothing was awaited since the look, so nothing was missed.
-        await self._waiting.wait(user, timeout_s, people=people)
+        await self.waiting.wait(user, timeout_s, people=people)
 
     def stop_waiting(self) -> None:
         """Let everybody go on who waits: the server is about to stop."""
         self.is_stopping = True
-        self._waiting.wake_all()
+        self.waiting.wake_all()
 
     async def has_moved(self, user: User, since: int, *, people: bool = False) -> bool:
         """Whether anything that the user can sync moved after a position.

@@ -49,6 +49,11 @@ class Waiting:
             if found.is_empty and self._of.get(user.user_id) is found:
                 del self._of[user.user_id]
 
+    def of(self, user_id: str) -> int:
+        """How many wait for this user."""
+        found = self._of.get(UserId(user_id))
+        return 0 if found is None else len(found.all) + len(found.with_people)
+
     def wake(self, user_id: str) -> None:
         """Let everybody go on who waits for this user."""
         found = self._of.get(UserId(user_id))

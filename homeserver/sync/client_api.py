@@ -1,6 +1,7 @@
 """The endpoint /sync."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -66,10 +67,15 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
             raise errors.invalid_param("since: this token is not one of this server's.")
         if full_state:
             timeout_ms = 0
-        return await _news(sources, wanted, timeout_ms / 1000)
+        return await _news(sources, wanted, timeout_ms / 1000, request.identify)
 
 
-async def _news(sources: Sources, request: SyncRequest, timeout_s: float) -> JsonObject:
+async def _news(
+    sources: Sources,
+    request: SyncRequest,
+    timeout_s: float,
+    identify: Callable[[], Awaitable[None]],
+) -> JsonObject:
     """What moved, waiting for it when nothing has yet."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
@@ -85,6 +91,7 @@ async def _news(sources: Sources, request: SyncRequest, timeout_s: float) -> Jso
         if remaining <= 0 or live.is_stopping:
             return await v2.idle(sources, request, upto)
         await live.wait(user, upto, remaining, people=people.are_wanted(request))
+        await identify()
 
 
 def _inbox(since: Point | None) -> int:

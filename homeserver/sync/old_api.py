@@ -207,6 +207,7 @@ async def get_events(ctx: Context, request: ClientRequest) -> Answer:
                 }
             )
         await _wait(ctx, request.user_id, may, upto, left)
+        await request.identify()
 
 
 async def _wait(

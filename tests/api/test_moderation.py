@@ -116,6 +116,44 @@ async def test_who_is_locked_can_only_log_out(hearth, admin, alice, another_proc
     assert await refusal(alice.whoami()) == (401, "M_UNKNOWN_TOKEN")
 
 
+async def long_polls(hearth, alice: Client) -> list[asyncio.Task]:
+    """A waiting call of each kind."""
+    await alice.syncs()
+    sliding = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+    asked = {"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1}}}
+    pos = (await alice.post(sliding, asked))["pos"]
+    calls = [
+        alice.syncs(wait=30),
+        alice.post(f"{sliding}?pos={pos}&timeout=30000", asked),
+        alice.get(path("events") + "?timeout=30000"),
+    ]
+    tasks = [asyncio.create_task(call) for call in calls]
+
+    async def all_wait() -> bool:
+        return hearth.ctx.live.view.waiting.of(alice.user_id) == len(tasks)
+
+    await eventually(all_wait, "the calls wait")
+    return tasks
+
+
+async def test_long_polls_end_when_the_account_is_locked(hearth, admin, alice):
+    await alice.creates_room()
+    polls = await long_polls(hearth, alice)
+    await locks(admin, alice)
+    async with asyncio.timeout(10):
+        ends = [await refusal(poll) for poll in polls]
+    assert ends == [(401, "M_USER_LOCKED")] * 3
+
+
+async def test_long_polls_end_when_the_device_is_logged_out(hearth, alice):
+    await alice.creates_room()
+    polls = await long_polls(hearth, alice)
+    await alice.logs_out()
+    async with asyncio.timeout(10):
+        ends = [await refusal(poll) for poll in polls]
+    assert ends == [(401, "M_UNKNOWN_TOKEN")] * 3
+
+
 # ── Suspending ───────────────────────────────────────────────────────────────────────
 
 

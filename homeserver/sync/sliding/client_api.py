@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
@@ -50,6 +50,7 @@ class _Call:
     timeout_s: float
     pos: Pos | None
     state: State
+    identify: Callable[[], Awaitable[None]]
 
 
 class _Desk:
@@ -127,6 +128,7 @@ async def _call(ctx: Context, request: ClientRequest, desk: _Desk) -> _Call:
         timeout_s=min(timeout_ms, MAX_TIMEOUT_MS) / 1000,
         pos=pos,
         state=state,
+        identify=request.identify,
     )
 
 
@@ -178,6 +180,7 @@ async def _answer(ctx: Context, desk: _Desk, call: _Call) -> Answer:
             return _written(quiet.pos, quiet.counts)
         else:
             await live.wait(user, quiet.upto, deadline - loop.time(), people=people)
+            await call.identify()
 
 
 async def _give(desk: _Desk, call: _Call, made: answers.Answer) -> Answer:
