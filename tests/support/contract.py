@@ -16,6 +16,9 @@ BESIDES_THE_SPECIFICATION = (
     "/account/",
     "/_matrix/client/v3/auth/",
     "/_matrix/client/r0/auth/",
+    # Browsers are sent there, and told of errors in pages.
+    "/_matrix/client/v3/login/sso/",
+    "/_matrix/client/r0/login/sso/",
     "/metrics",
     "/account",  # pages for people
     "/oauth2/",  # RFC 6749 and its family
