@@ -163,18 +163,19 @@ async def _by_refresh_token(ctx: Context, form: Form) -> Reply:
     token = form["refresh_token"]
     async with ctx.db.read() as tx:
         known = await oauth_sessions.of_refresh_token(tx, tokens.hash_of(token))
-    if known is not None and known.client_id != form["client_id"]:
+    if known is None:
+        # The specification has it: "SHOULD revoke the session"
+        await end_if_stolen(ctx.live, ctx.db, token)
+        raise OAuthError("invalid_grant", "No client has this refresh token.")
+    if known.client_id != form["client_id"]:
         raise OAuthError("invalid_grant", "This is the token of another client.")
     try:
         session = await refresh_session(ctx.db, ctx.clock, token)
-    except MatrixError as error:
+    except MatrixError as error:  # it was used up just now
         if error.status >= 500:
             raise
-        # The specification has it: "SHOULD revoke the session"
-        await end_if_stolen(ctx.live, ctx.db, token)
         raise OAuthError("invalid_grant", error.safe_message) from None
-    scope = known.scope if known is not None else ""
-    return sessions.token_reply(session, scope)
+    return sessions.token_reply(session, known.scope)
 
 
 # ── Devices that cannot open a browser ───────────────────────────────────────────────

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.api import path
 from tests.support.app import PASSWORD, Running, User
 from tests.support.browser import Browser
 from tests.support.oauth import ALLOW, CALLBACK, DENY, METADATA, App, logs_in, said
@@ -160,6 +161,21 @@ async def test_a_refresh_token_is_of_one_client(
     other = await App(hearth, {**METADATA, "client_name": "Other"}).registers()
     status, refused = await other.refreshes(tokens["refresh_token"])
     assert (status, refused["error"]) == (400, "invalid_grant")
+
+
+async def test_a_refresh_token_of_a_log_in_by_password_is_no_client_s(
+    app: App, alice: User
+) -> None:
+    login = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+        "refresh_token": True,
+    }
+    token = (await alice.post(path("login"), login))["refresh_token"]
+    status, refused = await app.refreshes(token)
+    assert (status, refused["error"]) == (400, "invalid_grant")
+    assert await alice.post(path("refresh"), {"refresh_token": token})
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
