@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A process for each core; what is in one file stays in one process.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile \
+	--no-loadscope-reorder
 ARGS ?=
 
 # The first Python that is new enough; PYTHON=… chooses another.

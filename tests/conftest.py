@@ -40,6 +40,15 @@ if os.environ.get("HEARTH_TESTS") == "quick":
     settings.load_profile("quick")
 
 
+# Files of few tests that take minutes: they begin first, or one of them would run alone
+# at the end.
+LONG = ("simulation", "kill", "clients")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 def preferred_postgres() -> str:
     """Whose programs the tests use: "wheel" or "system"."""
     return os.environ.get("HEARTH_TEST_POSTGRES", "wheel")
