@@ -14,11 +14,10 @@ from federation.canonical_json import JsonObject
 from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_server_name
 from federation.signatures import SigningKey
-from federation.wire.addresses import AddressPolicy
-from federation.wire.transport import tls_context
 from homeserver import errors
 from homeserver.accounts.store.threepids import Binding
 from homeserver.config import Config
+from homeserver.outgoing import guarded_session, read_answer
 
 _BIND: Final = "/_matrix/identity/v2/3pid/bind"
 _UNBIND: Final = "/_matrix/identity/v2/3pid/unbind"
@@ -44,26 +43,14 @@ class IdentityServers:
     def __init__(self, config: Config, key: SigningKey) -> None:
         self._config = config
         self._key = key
-        self._policy = AddressPolicy(config.allowed_networks)
-        federation = config.federation
-        self._tls = tls_context(
-            verify=federation.verify_certificates, ca_file=federation.ca_file or None
-        )
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS,
-                socket_factory=self._policy.open_socket,
-                ssl=self._tls,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=_SECONDS, sock_connect=_CONNECT_SECONDS
-            ),
-            headers={"User-Agent": "hearth"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+        self._session = guarded_session(
+            self._config,
+            seconds=_SECONDS,
+            connect_seconds=_CONNECT_SECONDS,
+            connections=_CONNECTIONS,
         )
         return self
 
@@ -133,7 +120,7 @@ class IdentityServers:
                 },
                 allow_redirects=False,
             ) as response:
-                parsed = orjson.loads(await response.content.read(_MAX_ANSWER))
+                parsed = orjson.loads(await read_answer(response, _MAX_ANSWER))
                 return response.status, parsed if isinstance(parsed, dict) else {}
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
             raise errors.bad_gateway("The identity server does not answer.") from None

@@ -20,6 +20,7 @@ from federation.wire.transport import tls_context
 from homeserver.appservices.registration import Service
 from homeserver.bounded import LruCache
 from homeserver.config import Config
+from homeserver.outgoing import AnswerTooLong, read_answer
 
 TRANSACTION_SECONDS: Final = 60.0
 QUERY_SECONDS: Final = 10.0
@@ -151,19 +152,11 @@ class Calls:
                     total=seconds, sock_connect=_CONNECT_SECONDS
                 ),
             ) as response:
-                return Answered(response.status, await _read(response))
+                return Answered(
+                    response.status, await read_answer(response, _MAX_ANSWER)
+                )
+        except AnswerTooLong as error:
+            raise ServiceFailed(str(error)) from None
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             # An exception's text may hold the URL, and with that the token.
             raise ServiceFailed(type(error).__name__) from None
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        parts.append(chunk)
-        size += len(chunk)
-        if size > _MAX_ANSWER:
-            response.close()
-            raise ServiceFailed("its answer is too long")
-    return b"".join(parts)

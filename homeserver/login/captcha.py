@@ -14,6 +14,7 @@ from federation.canonical_json import JsonObject
 from homeserver import errors
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.config.accounts import Captcha
+from homeserver.outgoing import read_answer
 
 STAGE: Final = "m.login.recaptcha"
 _SECONDS: Final = 15.0
@@ -83,7 +84,7 @@ class CaptchaStage:
                 ) as session,
                 session.post(url, data=form, allow_redirects=False) as reply,
             ):
-                body: Any = orjson.loads(await reply.content.read(_MAX_ANSWER))
+                body: Any = orjson.loads(await read_answer(reply, _MAX_ANSWER))
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
             raise errors.unavailable("The captcha cannot be checked now.") from None
         return isinstance(body, dict) and body.get("success") is True

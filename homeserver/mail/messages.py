@@ -4,30 +4,17 @@ English texts are their own names, as on pages. A link stands alone in its line,
 every program finds it.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import jinja2
-
 from homeserver.mail.german import GERMAN
 from homeserver.pages.languages import Language, preferred
+from homeserver.pages.templating import environment
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {"de": GERMAN}
-
-
-@functools.cache
-def _environment() -> "jinja2.Environment":
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +96,7 @@ def letter(words: Words, accepted: str, link: str = "", **values: str) -> Letter
     after = [say(text) for text in words.after]
     middle = [link] if link else []
     html = (
-        _environment()
+        environment(_TEMPLATES)
         .get_template("letter.html")
         .render(
             language=say.language.code,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import jinja2
 from markupsafe import Markup
 
 from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.http.replies import Answer, Reply
 from homeserver.http.requests import Request
+from homeserver.pages.templating import environment
 from homeserver.pages.visitors import CSRF, Visitor, visitor_of
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -34,17 +34,6 @@ _PLAIN_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Robots-Tag": "noindex",
 }
-
-
-@functools.cache
-def _environment() -> "jinja2.Environment":
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def show(
@@ -63,7 +52,7 @@ def show(
     adds to the directives of the Content-Security-Policy.
     """
     body = (
-        _environment()
+        environment(_TEMPLATES)
         .get_template(template)
         .render(
             {

@@ -3,16 +3,15 @@
 Spec: push-gateway-api#homeserver-behaviour
 """
 
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
 import msgspec
 import orjson
 
 from federation.canonical_json import JsonObject
-from federation.wire.addresses import AddressPolicy
-from federation.wire.transport import tls_context
 from homeserver.config import Config
+from homeserver.outgoing import guarded_session, read_answer
 
 _SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
@@ -33,27 +32,16 @@ class Gateways:
     """The connections to gateways; `async with` opens and closes them."""
 
     def __init__(self, config: Config) -> None:
-        federation = config.federation
-        self._policy = AddressPolicy(config.allowed_networks)
-        self._tls = tls_context(
-            verify=federation.verify_certificates, ca_file=federation.ca_file or None
-        )
+        self._config = config
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS,
-                limit_per_host=_PER_HOST,
-                socket_factory=self._policy.open_socket,
-                ssl=self._tls,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=_SECONDS, sock_connect=_CONNECT_SECONDS
-            ),
-            headers={"User-Agent": "hearth"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+        self._session = guarded_session(
+            self._config,
+            seconds=_SECONDS,
+            connect_seconds=_CONNECT_SECONDS,
+            connections=_CONNECTIONS,
+            per_host=_PER_HOST,
         )
         return self
 
@@ -75,7 +63,7 @@ class Gateways:
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,
             ) as response:
-                answer = await _read(response)
+                answer = await read_answer(response, _MAX_ANSWER)
                 status = response.status
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             raise GatewayFailed(str(error) or type(error).__name__) from error
@@ -85,15 +73,3 @@ class Gateways:
             return msgspec.json.decode(answer, type=_Answer).rejected
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise GatewayFailed(f"its answer is malformed: {error}") from error
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body: list[Any] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        body.append(chunk)
-        size += len(chunk)
-        if size > _MAX_ANSWER:
-            response.close()
-            raise GatewayFailed("its answer is too long")
-    return b"".join(body)

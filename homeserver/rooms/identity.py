@@ -8,9 +8,8 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from federation.wire.addresses import AddressPolicy
-from federation.wire.transport import tls_context
 from homeserver.config import Config
+from homeserver.outgoing import guarded_session, read_answer
 
 _SECONDS: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
@@ -22,26 +21,15 @@ class KeyChecks:
     """Asks at `key_validity_url`; `async with` opens and closes the connections."""
 
     def __init__(self, config: Config) -> None:
-        federation = config.federation
-        self._policy = AddressPolicy(config.allowed_networks)
-        self._tls = tls_context(
-            verify=federation.verify_certificates, ca_file=federation.ca_file or None
-        )
+        self._config = config
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS,
-                socket_factory=self._policy.open_socket,
-                ssl=self._tls,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=_SECONDS, sock_connect=_CONNECT_SECONDS
-            ),
-            headers={"User-Agent": "hearth"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+        self._session = guarded_session(
+            self._config,
+            seconds=_SECONDS,
+            connect_seconds=_CONNECT_SECONDS,
+            connections=_CONNECTIONS,
         )
         return self
 
@@ -54,7 +42,7 @@ class KeyChecks:
             async with self._session.get(
                 url, params={"public_key": public_key}, allow_redirects=False
             ) as response:
-                answer: Any = orjson.loads(await response.content.read(_MAX_ANSWER))
+                answer: Any = orjson.loads(await read_answer(response, _MAX_ANSWER))
                 return (
                     response.status == 200
                     and isinstance(answer, dict)

@@ -30,6 +30,7 @@ LINES = """
     homeserver.clock homeserver.bounded homeserver.signing_key homeserver.logs
     homeserver.later
     homeserver.config
+    homeserver.outgoing
     homeserver.db
     homeserver.periodic homeserver.chores homeserver.globs
     homeserver.events
