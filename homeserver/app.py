@@ -25,7 +25,7 @@ from homeserver.accounts.client_api import (
 )
 from homeserver.accounts.identity_servers import IdentityServers
 from homeserver.appservices.services import Services
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.bridging import client_api as bridging_client_api
 from homeserver.bridging import thirdparty_api
 from homeserver.bridging.sender import BridgeSender
@@ -252,7 +252,8 @@ AFTER_PERSIST: Final[Sequence[Consequence]] = (
     sticky.STICKY_EVENTS,
 )
 
-_KNOWN_KEYS: Final = 100_000
+_KNOWN_KEYS: Final = 32 * MIB
+_KNOWN_KEY: Final = 350  # bytes, roughly
 
 
 class Server:
@@ -304,7 +305,7 @@ class Server:
             wire=wire,
             live=live,
             clock=Clock(),
-            known_keys=LruCache(_KNOWN_KEYS),
+            known_keys=LruCache("server keys", _KNOWN_KEYS, _KNOWN_KEY),
             account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
             put_off=put_off,
         )

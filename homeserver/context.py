@@ -10,14 +10,14 @@ from federation.server_keys import OldVerifyKey
 from federation.signatures import SigningKey
 from federation.wire.client import WireClient
 from homeserver import errors
-from homeserver.bounded import LruCache, Turns
+from homeserver.bounded import MIB, LruCache, Turns, Worth
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.db.pool import Database
 from homeserver.live.live import Live
 from homeserver.live.room import Room
 
-_ASKED_SERVERS: Final = 20_000
+_ASKED_SERVERS: Final = 6 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ class Context:
     old_keys: Mapping[KeyId, OldVerifyKey] = field(default_factory=dict)
     # When each server was last asked for its keys, by `clock.monotonic`.
     asked_for_keys: LruCache[ServerName, float] = field(
-        default_factory=lambda: LruCache(_ASKED_SERVERS)
+        default_factory=lambda: LruCache(
+            "servers asked for keys", _ASKED_SERVERS, 100, Worth.NEEDED
+        )
     )
     # By type: account data that users have before anything was set.
     account_data_defaults: Mapping[str, Callable[[UserId], JsonObject]] = field(

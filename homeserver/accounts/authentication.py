@@ -22,7 +22,7 @@ from homeserver.accounts.store import devices
 from homeserver.accounts.store import tokens as store
 from homeserver.appservices.registration import Service
 from homeserver.appservices.services import Services
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
@@ -31,7 +31,8 @@ from homeserver.http.requests import Request, Requester
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 
-MAX_REMEMBERED: Final = 100_000
+_REMEMBERED_BYTES: Final = 64 * MIB
+_REMEMBERED_COST: Final = 900  # with its part of the index by user
 # "May be a few minutes out of date."
 SEEN_SECONDS: Final = 60.0
 MAX_UNWRITTEN: Final = 20_000
@@ -56,7 +57,13 @@ class Authentication:
         self._db = db
         self._services = services
         self._clock = clock
-        self._known: LruCache[bytes, _Remembered] = LruCache(MAX_REMEMBERED)
+        self._known: LruCache[bytes, _Remembered] = LruCache(
+            "access tokens",
+            _REMEMBERED_BYTES,
+            _REMEMBERED_COST,
+            Worth.DEAR,
+            dropped=self._drop,
+        )
         self._by_user: dict[str, tuple[bytes, ...]] = {}
         # Changes so far: whoever reads compares before remembering.
         self._changes = 0
@@ -152,15 +159,20 @@ class Authentication:
         return known.requester
 
     def _remember(self, token_hash: bytes, remembered: _Remembered) -> None:
-        if len(self._known) >= MAX_REMEMBERED:
-            # All at once, since the index by user would not hear of what an LRU drops.
-            self.forget_all()
         self._known.put(token_hash, remembered)
         user_id = remembered.requester.user_id
         # Most users have one or two: a set of them would take four times the memory.
         known = self._by_user.get(user_id, ())
         if token_hash not in known:
             self._by_user[user_id] = (*known, token_hash)
+
+    def _drop(self, token_hash: bytes, remembered: _Remembered) -> None:
+        user_id = remembered.requester.user_id
+        left = tuple(h for h in self._by_user.get(user_id, ()) if h != token_hash)
+        if left:
+            self._by_user[user_id] = left
+        else:
+            self._by_user.pop(user_id, None)
 
     def _forget(self, _position: int, change: Change) -> None:
         self._changes += 1

@@ -10,14 +10,15 @@ from federation.errors import Malformed
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts.store import filters as store
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.events.filters import Filter, parse_filter
 from homeserver.http import bodies
 
 _FILTER_ID: Final = re.compile(r"[0-9]{1,19}")
 # What a number stands for cannot change, so it may be remembered.
-_known: Final[LruCache[tuple[UserId, str], Filter]] = LruCache(20_000)
+_known: Final[LruCache[tuple[UserId, str], Filter]] = LruCache("filters", 16 * MIB, 900)
+_PARSED: Final = 3  # times the text, in memory
 
 NO_FILTER: Final = Filter()
 
@@ -47,7 +48,7 @@ async def find_filter(db: Database, user_id: UserId, parameter: str | None) -> F
         if given is None:
             raise errors.invalid_param("There is no such filter.")
         known = check_filter(given)
-        _known.put(key, known)
+        _known.put(key, known, _PARSED * len(orjson.dumps(given)))
     return known
 
 

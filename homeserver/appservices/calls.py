@@ -18,7 +18,7 @@ from yarl import URL
 from federation.canonical_json import JsonValue
 from federation.wire.transport import tls_context
 from homeserver.appservices.registration import Service
-from homeserver.bounded import LruCache
+from homeserver.bounded import KIB, LruCache, Worth
 from homeserver.config import Config
 from homeserver.outgoing import AnswerTooLong, read_answer
 
@@ -28,7 +28,7 @@ _CONNECT_SECONDS: Final = 10.0
 _MAX_ANSWER: Final = 1024 * 1024
 _PER_HOST: Final = 16
 _OLD_SECONDS: Final = 3600.0
-_SERVICES: Final = 1000
+_SERVICES: Final = 256 * KIB
 _BASE: Final = "/_matrix/app/v1"
 
 
@@ -63,7 +63,9 @@ class Calls:
         )
         self._session: aiohttp.ClientSession | None = None
         # Services that only know the old paths, and until when they are taken for that.
-        self._old: LruCache[str, float] = LruCache(_SERVICES)
+        self._old: LruCache[str, float] = LruCache(
+            "old services", _SERVICES, 100, Worth.NEEDED
+        )
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

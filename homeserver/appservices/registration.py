@@ -13,9 +13,10 @@ import msgspec
 
 from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_user_id
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 
-_REMEMBERED: Final = 50_000
+_REMEMBERED: Final = 4 * MIB  # bytes
+_NAME: Final = 120
 _MIN_TOKEN: Final = 8
 _MAX_TEXT: Final = 4096
 
@@ -71,7 +72,8 @@ class _Names:
     interesting: Sequence[re.Pattern[str]]
     exclusive: Sequence[re.Pattern[str]]
     known: LruCache[str, bool] = field(
-        default_factory=lambda: LruCache(_REMEMBERED), compare=False
+        default_factory=lambda: LruCache("names in namespaces", _REMEMBERED, _NAME),
+        compare=False,
     )
 
     def match(self, name: str) -> bool:

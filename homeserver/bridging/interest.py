@@ -8,14 +8,16 @@ from typing import Final
 
 from federation.ids import RoomId, UserId
 from homeserver.appservices.registration import Service
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.live.room import Room, RoomDelta
 
 MEMBER: Final = "m.room.member"
-_ROOMS: Final = 20_000
+_BYTES: Final = 16 * MIB
+_ROOM: Final = 300  # bytes, roughly; and of each member
+_MEMBER: Final = 70
 
 
 class Interest:
@@ -26,7 +28,11 @@ class Interest:
         self._db = db
         self._live = live
         # The joined users of the service in rooms that have been asked for.
-        self._members: LruCache[int, set[UserId]] = LruCache(_ROOMS)
+        self._members: LruCache[int, set[UserId]] = LruCache(
+            "services' users in rooms",
+            _BYTES,
+            lambda members: _ROOM + _MEMBER * len(members),
+        )
 
     def forget(self) -> None:
         """Look at everything anew."""
@@ -50,6 +56,7 @@ class Interest:
                 found.add(user_id)
             else:
                 found.discard(user_id)
+        self._members.weigh(delta.room_nid)
 
     # ── Quickly, without asking the database ─────────────────────────────────────
 

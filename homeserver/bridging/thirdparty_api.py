@@ -16,7 +16,7 @@ from homeserver import errors
 from homeserver.appservices.calls import ServiceFailed
 from homeserver.appservices.registration import Service
 from homeserver.appservices.services import Services
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import lookups
@@ -28,7 +28,9 @@ THIRD: Final = "/_matrix/client/v3/thirdparty"
 _OLD: Final = "/_matrix/app/unstable"
 _NOT_FIELDS: Final = frozenset(("access_token", "user_id", "device_id"))
 _KEPT_SECONDS: Final = 60.0
-_PROTOCOLS: Final = 1000
+_BYTES: Final = 4 * MIB
+_EACH: Final = 500  # bytes beside what the service says
+_PARSED: Final = 5  # times the text, in memory
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ class Protocols:
 
     def __init__(self) -> None:
         self.known: LruCache[tuple[str, str], tuple[float, JsonObject]] = LruCache(
-            _PROTOCOLS
+            "third-party protocols", _BYTES, _EACH
         )
 
 
@@ -65,7 +67,7 @@ async def _protocol(ctx: Context, service: Service, name: str) -> JsonObject | N
     found = await _ask(ctx, service, "protocol", name)
     if not isinstance(found, dict):
         return None
-    known.put(key, (now, found))
+    known.put(key, (now, found), _PARSED * len(dumps(found)))
     return found
 
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from typing import Final, Self
 
 import structlog
@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 from federation.edu import Edu, Presence
 from federation.ids import ServerName, server_of
 from federation.wire.backoff import FIRST_SECONDS, BackoffState
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.db import leases
 from homeserver.db.errors import DatabaseUnavailable
@@ -40,13 +40,21 @@ _IDLE_SECONDS: Final = 120.0
 _HELD_ELSEWHERE_SECONDS: Final = 3.0
 _STOP_SECONDS: Final = 5.0
 _REMEMBERED: Final = 50_000
-_STASHED: Final = 1000
+_TIMES_BYTES: Final = 12 * MIB
+_TIME_COST: Final = 100
+_STASH_BYTES: Final = 8 * MIB
+_STASH_COST: Final = 600
+_EDU_COST: Final = 1000
 _HEARD_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
 held_destinations = Gauge(
     "hearth_held_destinations", "Servers that this process sends to"
 )
+
+
+def _stash_cost(stashed: Sized) -> int:
+    return _STASH_COST + _EDU_COST * len(stashed)
 
 
 class Sender:
@@ -60,14 +68,18 @@ class Sender:
         self._delivery = Delivery(ctx, self._me, self._may_send, self._fell_asleep)
         self._held: dict[ServerName, Destination] = {}
         # Monotonic times before which a destination is not asked for.
-        self._not_before: LruCache[ServerName, float] = LruCache(_REMEMBERED)
-        self._heard_at: LruCache[ServerName, float] = LruCache(_REMEMBERED)
+        self._not_before: LruCache[ServerName, float] = LruCache(
+            "servers of other processes", _TIMES_BYTES, _TIME_COST, Worth.NEEDED
+        )
+        self._heard_at: LruCache[ServerName, float] = LruCache(
+            "servers heard of", _TIMES_BYTES, _TIME_COST, Worth.NEEDED
+        )
         # Typing and presence for destinations that are being asked for.
         self._stash: LruCache[ServerName, dict[tuple[int, str], Edu]] = LruCache(
-            _STASHED
+            "typing to be sent", _STASH_BYTES, _stash_cost
         )
         self._stash_presence: LruCache[ServerName, dict[str, Presence]] = LruCache(
-            _STASHED
+            "presence to be sent", _STASH_BYTES, _stash_cost
         )
         self._wanted: set[ServerName] = set()
         self._heard: set[ServerName] = set()

@@ -17,7 +17,7 @@ from federation.ids import DeviceId, UserId
 from homeserver.appservices.calls import ServiceFailed
 from homeserver.appservices.registration import Service
 from homeserver.appservices.services import Services
-from homeserver.bounded import LruCache
+from homeserver.bounded import KIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.devices import checks
 from homeserver.devices.store import keys as store
@@ -25,7 +25,7 @@ from homeserver.devices.store.query import FoundKeys
 
 _SECONDS: Final = 5.0
 _UNKNOWN_SECONDS: Final = 600.0
-_SERVICES: Final = 1000
+_SERVICES: Final = 256 * KIB
 _CLAIM: Final = "org.matrix.msc3983"
 _QUERY: Final = "org.matrix.msc3984"
 
@@ -41,7 +41,11 @@ async def _ask(
 ) -> JsonObject:
     """What a service answers; empty when it has no answer."""
     services = ctx.parts.get(Services)
-    unknown = _unknown.setdefault(services, LruCache(_SERVICES))
+    unknown = _unknown.get(services)
+    if unknown is None:
+        unknown = _unknown[services] = LruCache(
+            "services without keys", _SERVICES, 150, Worth.NEEDED
+        )
     key, now = (service.service_id, proposal), ctx.clock.monotonic()
     if service.url is None or (unknown.get(key) or 0) > now:
         return {}

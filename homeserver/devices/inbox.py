@@ -13,14 +13,15 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from federation.ids import DeviceId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.devices.store import to_device as store
 from homeserver.devices.store.to_device import Waiting
 from homeserver.live.live import Live
 from homeserver.live.room import User
 
-_DEVICES: Final = 100_000
+_DEVICES: Final = 32 * MIB
+_DEVICE: Final = 200  # bytes, roughly
 # Where each device's inbox was found empty, for each server of this process.
 _empty: "WeakKeyDictionary[Live, LruCache[tuple[str, str], int]]" = WeakKeyDictionary()
 
@@ -44,7 +45,9 @@ async def read(
     """Delete what was acknowledged; the next messages up to a position."""
     if not user.to_device:
         return Inbox()
-    empty = _empty.setdefault(live, LruCache(_DEVICES))
+    empty = _empty.get(live)
+    if empty is None:
+        empty = _empty[live] = LruCache("empty inboxes", _DEVICES, _DEVICE)
     key = (user.user_id, device_id)
     if user.to_device <= (empty.get(key) or 0):
         return Inbox()

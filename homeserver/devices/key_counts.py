@@ -8,14 +8,16 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from federation.ids import DeviceId, UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.devices.store import keys
 from homeserver.devices.store.keys import DeviceCounts
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 
-_USERS: Final = 50_000
+_BYTES: Final = 24 * MIB
+_USER: Final = 300  # bytes, roughly; and of each device
+_DEVICE: Final = 700
 
 
 class KeyCounts:
@@ -23,7 +25,9 @@ class KeyCounts:
 
     def __init__(self, db: Database, live: Live) -> None:
         self._db = db
-        self._known: LruCache[str, dict[DeviceId, DeviceCounts]] = LruCache(_USERS)
+        self._known: LruCache[str, dict[DeviceId, DeviceCounts]] = LruCache(
+            "numbers of keys", _BYTES, lambda devices: _USER + _DEVICE * len(devices)
+        )
         self._changes = 0
         for kind in (Kind.DEVICE_KEYS, Kind.DEVICE_LIST, Kind.TOKENS):
             live.on_change(kind, self._forget)
@@ -43,6 +47,7 @@ class KeyCounts:
                 of_user = {}
                 self._known.put(user_id, of_user)
             of_user[device_id] = found
+            self._known.weigh(user_id)
         return found
 
     def _forget(self, _position: int, change: Change) -> None:

@@ -5,15 +5,17 @@ from collections.abc import Iterable
 from typing import Final
 
 from federation.ids import EventId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.events import store
 from homeserver.events.numbers import Numbers
 from homeserver.events.stored import StoredEvent
 
 _DEFAULT_BYTES: Final = 10 * 1024 * 1024
-_IDS: Final = 50_000
-_AUTH_EDGES: Final = 50_000
+_IDS: Final = 10 * MIB
+_ID_COST: Final = 60  # the text is the event's own, mostly
+_AUTH_EDGES: Final = 16 * MIB
+_EDGE_COST: Final = 40
 _BATCH: Final = 250  # parsed at once: a few milliseconds
 _IDS_AT_ONCE: Final = 2000
 
@@ -25,10 +27,12 @@ class Events:
         self._db = db
         self.numbers = Numbers(db, "event_nids")
         self._by_nid: LruCache[int, StoredEvent] = LruCache(
-            capacity, lambda event: event.cost
+            "events", capacity, lambda event: event.cost
         )
-        self._nid_of: LruCache[str, int] = LruCache(_IDS)
-        self._auth_nids: LruCache[int, tuple[int, ...]] = LruCache(_AUTH_EDGES)
+        self._nid_of: LruCache[str, int] = LruCache("event IDs", _IDS, _ID_COST)
+        self._auth_nids: LruCache[int, tuple[int, ...]] = LruCache(
+            "auth events", _AUTH_EDGES, lambda nids: _EDGE_COST * (2 + len(nids))
+        )
         # Counts forgotten events, so that a read under way does not bring back what
         # changed meanwhile.
         self._changes = 0

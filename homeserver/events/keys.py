@@ -4,12 +4,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from federation.pdu import StateKey
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.db.rows import from_text, to_text
 from homeserver.events.numbers import Numbers
 
-_CAPACITY: Final = 500_000
+# Bytes; the second shares its texts with the first.
+_NUMBERS_BYTES: Final = 48 * MIB
+_NUMBER_COST: Final = 220
+_KEYS_BYTES: Final = 24 * MIB
+_KEY_COST: Final = 40
 _BATCH: Final = 1000
 
 
@@ -19,8 +23,12 @@ class StateKeys:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._numbers = Numbers(db, "key_nids")
-        self._nid_of: LruCache[StateKey, int] = LruCache(_CAPACITY)
-        self._key_of: LruCache[int, StateKey] = LruCache(_CAPACITY)
+        self._nid_of: LruCache[StateKey, int] = LruCache(
+            "numbers of state keys", _NUMBERS_BYTES, _NUMBER_COST
+        )
+        self._key_of: LruCache[int, StateKey] = LruCache(
+            "state keys", _KEYS_BYTES, _KEY_COST
+        )
 
     def remember(self, nid: int, key: StateKey) -> None:
         """Keep a pair that some query brought along."""

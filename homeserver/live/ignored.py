@@ -8,13 +8,15 @@ from typing import Final
 import orjson
 
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.live.changes import Change, Kind
 from homeserver.live.view import View
 
 TYPE: Final = "m.ignored_user_list"
-_MOST: Final = 500_000  # users who ignore and who are ignored, together
+_BYTES: Final = 24 * MIB
+_USER_COST: Final = 150  # bytes, roughly; and of each who is ignored
+_IGNORED_COST: Final = 150
 
 
 class Ignored:
@@ -23,7 +25,9 @@ class Ignored:
     def __init__(self, db: Database, view: View) -> None:
         self._db = db
         self._by: LruCache[str, frozenset[UserId]] = LruCache(
-            _MOST, lambda ignored: 1 + len(ignored)
+            "ignored users",
+            _BYTES,
+            lambda ignored: _USER_COST + _IGNORED_COST * len(ignored),
         )
         # Counts what was forgotten, so that what is being read does not outlive it.
         self._changes = 0

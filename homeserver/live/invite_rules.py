@@ -12,7 +12,7 @@ import orjson
 
 from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import ServerName, UserId, server_of
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.globs import Glob
 from homeserver.live.changes import Change, Kind
@@ -22,7 +22,9 @@ STABLE: Final = "m.invite_permission_config"
 _MSC4380: Final = "org.matrix.msc4380.invite_permission_config"
 _MSC4155: Final = "org.matrix.msc4155.invite_permission_config"
 _TYPES: Final = (STABLE, _MSC4380, _MSC4155)
-_MOST: Final = 200_000  # users and globs, together
+_BYTES: Final = 24 * MIB
+_USER_COST: Final = 150  # bytes, roughly; and of each glob, which is compiled
+_GLOB_COST: Final = 2000
 _MAX_GLOBS: Final = 5_000  # of one user
 
 
@@ -79,7 +81,9 @@ class InviteRules:
     def __init__(self, db: Database, view: View) -> None:
         self._db = db
         self._of: LruCache[str, InviteConfig] = LruCache(
-            _MOST, lambda config: 1 + len(config.rules)
+            "invite rules",
+            _BYTES,
+            lambda config: _USER_COST + _GLOB_COST * len(config.rules),
         )
         # Counts what was forgotten, so that what is being read does not outlive it.
         self._changes = 0

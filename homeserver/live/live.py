@@ -10,7 +10,7 @@ import structlog
 
 from federation.ids import RoomId, ServerName, UserId
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Database
 from homeserver.events.events import Events
@@ -33,7 +33,7 @@ from homeserver.live.writers import Writers
 from homeserver.state.resolve import Resolver
 from homeserver.state.states import States
 
-_ROOM_IDS: Final = 200_000
+_ROOM_IDS: Final = 32 * MIB
 _TRIM_SECONDS: Final = 300.0
 _KEEP: Final = "1 hour"
 
@@ -68,7 +68,7 @@ class Live:
             (REDACTIONS, EDGES, PARTIAL, REVERSALS, *consequences),
         )
         self.writers = Writers(self.committer, self.events)
-        self._room_nids: LruCache[str, int] = LruCache(_ROOM_IDS)
+        self._room_nids: LruCache[str, int] = LruCache("room numbers", _ROOM_IDS, 130)
         self._trimmer: asyncio.Task[None] | None = None
         self._being_alone = asyncio.Semaphore(1)
 

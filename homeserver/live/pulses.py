@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from homeserver.bounded import LruCache
+from homeserver.bounded import MEMORY, MIB, LruCache
 from homeserver.live.changes import Change, Kind
 from homeserver.live.room import Member, Pulse, RoomDelta
 
-_PULSES: Final = 500_000
+_PULSES: Final = 64 * MIB
+_PULSE_COST: Final = 300
 _ORDERED: Final = 100_000  # rooms in each order
+_ORDER_COST: Final = 170  # bytes of each room there, roughly
 # More rooms than these beyond the user's own, and it is cheaper to ask each of theirs.
 _MARGIN: Final = 16
 OF_PEOPLE: Final = frozenset((Kind.PRESENCE, Kind.PROFILE))
@@ -23,11 +25,21 @@ class Pulses:
     """What one process knows of rooms' movements."""
 
     def __init__(self) -> None:
-        self._known: LruCache[int, Pulse] = LruCache(_PULSES)
+        self._known: LruCache[int, Pulse] = LruCache("pulses", _PULSES, _PULSE_COST)
         self._rooms: OrderedDict[int, int] = OrderedDict()
         self._people: OrderedDict[int, int] = OrderedDict()
         self._from = 0
         self._newest = 0
+        MEMORY.add_queue(
+            "rooms by movement",
+            self,
+            Pulses.order_bytes,
+            2 * _ORDERED * _ORDER_COST,
+        )
+
+    def order_bytes(self) -> int:
+        """What the orders take, roughly."""
+        return _ORDER_COST * (len(self._rooms) + len(self._people))
 
     def reset(self, position: int) -> None:
         """Forget everything: nothing is known of what came before that position."""

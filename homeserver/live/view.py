@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from federation.ids import ServerName, UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MEMORY, MIB, LruCache, Worth
 from homeserver.db.pool import Database, Tx
 from homeserver.events.events import Events
 from homeserver.events.keys import StateKeys
@@ -23,9 +23,12 @@ from homeserver.live.pulses import OF_PEOPLE, Pulses, replay
 from homeserver.live.room import Member, Pulse, Room, RoomDelta, User
 from homeserver.live.waiting import Waiting
 
-_ROOM_BYTES: Final = 192 * 1024 * 1024
-_USER_BYTES: Final = 32 * 1024 * 1024
+_ROOM_BYTES: Final = 192 * MIB
+_USER_BYTES: Final = 32 * MIB
 _LOG_LENGTH: Final = 2000
+_LOG_BYTES: Final = 16 * MIB
+_LOGGED: Final = 500  # bytes of a change in the log, roughly; and of what it names
+_LOGGED_ENTRY: Final = 150
 _LOAD_TRIES: Final = 5
 # What moves the user of its column.
 _OF_USER: Final = frozenset(
@@ -57,8 +60,12 @@ class View:
         self._db = db
         self._events = events
         self._keys = keys
-        self._rooms: LruCache[int, Room] = LruCache(_ROOM_BYTES, lambda r: r.cost)
-        self._users: LruCache[str, User] = LruCache(_USER_BYTES, lambda u: u.cost)
+        self._rooms: LruCache[int, Room] = LruCache(
+            "rooms", _ROOM_BYTES, lambda room: room.cost, Worth.DEAR
+        )
+        self._users: LruCache[str, User] = LruCache(
+            "users", _USER_BYTES, lambda user: user.cost, Worth.DEAR
+        )
         # Whatever somebody still holds goes on moving, also once it is forgotten.
         self._held_rooms: WeakValueDictionary[int, Room] = WeakValueDictionary()
         self._held_users: WeakValueDictionary[str, User] = WeakValueDictionary()
@@ -67,6 +74,8 @@ class View:
         self.waiting = Waiting()
         self._waiting_for_position: list[tuple[int, asyncio.Future[None]]] = []
         self._log: deque[Applied] = deque()
+        self._log_bytes = 0
+        MEMORY.add_queue("changes lately", self, lambda v: v.log_bytes, _LOG_BYTES)
         self._log_from = 0  # the log holds everything after this position
         self._listeners: dict[Kind, list[Listener]] = {}
         self._room_listeners: list[RoomListener] = []
@@ -98,15 +107,28 @@ class View:
         """Move to position `last` over what happened up to it, in order."""
         for item in applied:
             if isinstance(item, RoomDelta):
-                self._log.append(item.for_log())
+                self._note(item.for_log())
                 self._apply_room(item)
             else:
-                self._log.append(item)
+                self._note(item)
                 self._apply_change(*item)
-        while len(self._log) > _LOG_LENGTH:
-            self._log_from = _last_of(self._log.popleft())
+        while self._log and (
+            len(self._log) > _LOG_LENGTH or self._log_bytes > _LOG_BYTES
+        ):
+            old = self._log.popleft()
+            self._log_bytes -= _cost_in_log(old)
+            self._log_from = _last_of(old)
         self.position = last
         self._wake_position_waiters()
+
+    def _note(self, item: Applied) -> None:
+        self._log.append(item)
+        self._log_bytes += _cost_in_log(item)
+
+    @property
+    def log_bytes(self) -> int:
+        """What the log of the last changes takes, roughly."""
+        return self._log_bytes
 
     def reset(self, position: int) -> None:
         """Forget everything and go on from that position: too much was missed."""
@@ -116,6 +138,7 @@ class View:
         self._held_users.clear()
         self._pulses.reset(position)
         self._log.clear()
+        self._log_bytes = 0
         self._log_from = self.position = position
         for listener in self._reset_listeners:
             listener()
@@ -130,12 +153,15 @@ class View:
         leaving = room.joined_local.intersection(delta.members) if room else ()
         if room is not None:
             room.apply(delta)
+            if delta.state or delta.members:
+                self._rooms.weigh(room.nid)
         self._pulses.note_events(delta)
         for user_id, member in delta.members.items():
             user = self._held_users.get(user_id)
             if user is not None and delta.last > user.position:
                 user.rooms[delta.room_nid] = member
                 user.moved = delta.last
+                self._users.weigh(user_id)
                 self.waiting.wake(user.user_id)
         self._wake_room(delta.room_nid, room, leaving)
         for listener in self._room_listeners:
@@ -196,6 +222,7 @@ class View:
         if user is not None and position > user.position:
             user.rooms[room_nid] = member
             user.moved = position
+            self._users.weigh(user_id)
             self.waiting.wake(user.user_id)
 
     def _move_user(self, position: int, change: Change) -> None:
@@ -437,3 +464,15 @@ class View:
 
 def _last_of(item: Applied) -> int:
     return item.last if isinstance(item, RoomDelta) else item[0]
+
+
+def _cost_in_log(item: Applied) -> int:
+    """Bytes in memory, roughly."""
+    if isinstance(item, RoomDelta):
+        entries = len(item.state) + len(item.members) + len(item.placed)
+        return _LOGGED + _LOGGED_ENTRY * entries
+    reach = item[1].reach
+    if reach is None:
+        return _LOGGED
+    concerned = len(reach.users) + len(reach.rooms) + len(reach.servers)
+    return _LOGGED + _LOGGED_ENTRY * concerned

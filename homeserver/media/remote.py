@@ -17,7 +17,7 @@ from federation.wire.calls_media import RemoteFile, Wanted
 from federation.wire.client import WireClient
 from federation.wire.errors import RemoteError, WireError
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.config.media import Media as MediaConfig
 from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Database
@@ -34,7 +34,8 @@ MOST_SECONDS: Final = 3600.0
 MOST_AT_ONCE: Final = 100
 # So long nobody asks again for what could not be had.
 FAILED_SECONDS: Final = 30.0
-_MOST_FAILED: Final = 10_000
+_FAILED_BYTES: Final = 8 * MIB
+_FAILED_COST: Final = 1500
 _PIECE: Final = 256 * 1024
 
 log = structlog.get_logger(__name__)
@@ -100,7 +101,9 @@ class Fetches:
         self._now = now
         self._fetches: dict[Mxc, Fetch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: LruCache[Mxc, tuple[float, MatrixError]] = LruCache(_MOST_FAILED)
+        self._failed: LruCache[Mxc, tuple[float, MatrixError]] = LruCache(
+            "files not to be had", _FAILED_BYTES, _FAILED_COST, Worth.NEEDED
+        )
 
     async def stop(self) -> None:
         """Give up what is under way."""

@@ -15,7 +15,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
@@ -37,9 +37,11 @@ from homeserver.push.pages import Pages
 from homeserver.push.rules import ruleset_of
 from homeserver.receipts.threads import MAIN
 
-_TALLIES: Final = 500_000
+_TALLIES: Final = 48 * MIB
+_TALLY_COST: Final = 500  # bytes, roughly; and of each thread
+_THREAD_COST: Final = 200
 _REDACTED_ROOMS: Final = 20_000
-_FORGOTTEN: Final = 100_000
+_FORGOTTEN: Final = 24 * MIB
 _LONG_WAY: Final = 2_000  # events after which a tally is kept
 _NOTHING: Final = (0, 0)
 
@@ -89,14 +91,20 @@ class UnreadCounts:
         self.rules = KnownRules(db, live)
         self.digests = Digests(live)
         self.pages = Pages(db, live, self.digests)
-        self._tallies: LruCache[tuple[int, str], Unread] = LruCache(_TALLIES)
+        self._tallies: LruCache[tuple[int, str], Unread] = LruCache(
+            "unread counts",
+            _TALLIES,
+            lambda unread: _TALLY_COST + _THREAD_COST * len(unread.marks.threads),
+        )
         # Rooms with the last position at which something of them was redacted: what
         # was counted before that does not hold.
         self._redacted: dict[int, int] = {}
         # Counts what is forgotten, and notes when what was, so that what is being read
         # meanwhile is not remembered.
         self._changes = 0
-        self._forgotten: LruCache[tuple[int, str], int] = LruCache(_FORGOTTEN)
+        self._forgotten: LruCache[tuple[int, str], int] = LruCache(
+            "unread counts forgotten", _FORGOTTEN, 90, Worth.NEEDED
+        )
         self._forgotten_all = 0
         live.on_change(Kind.RECEIPT, self._on_receipt)
         live.on_change(Kind.REDACTED, self._on_redacted)

@@ -14,7 +14,7 @@ import orjson
 from federation.auth_rules.power_levels import PowerLevels
 from federation.ids import ServerName, is_user_id
 from federation.pdu import Pdu
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
@@ -22,8 +22,10 @@ from homeserver.push.evaluation import Evaluator, Occasion
 from homeserver.push.rules import Rule, RuleKind, Ruleset, default_rules
 from homeserver.receipts.threads import MAIN, is_thread_id, relation_of, root_of
 
-_DIGESTS: Final = 100_000
-_REDACTED: Final = 100_000
+_DIGESTS: Final = 32 * MIB
+_DIGEST_COST: Final = 250  # bytes, roughly; and of each who is mentioned
+_MENTION_COST: Final = 150
+_REDACTED: Final = 16 * MIB
 _LEVELS: Final = ("m.room.power_levels", "")
 _CREATE: Final = ("m.room.create", "")
 _MENTION: Final = ".m.rule.is_user_mention"
@@ -129,9 +131,15 @@ class Digests:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._digests: LruCache[int, Digest] = LruCache(_DIGESTS)
+        self._digests: LruCache[int, Digest] = LruCache(
+            "push digests",
+            _DIGESTS,
+            lambda digest: _DIGEST_COST + _MENTION_COST * len(digest.mentions),
+        )
         # Events redacted lately: somebody may still hold them as they were.
-        self._redacted: LruCache[int, bool] = LruCache(_REDACTED)
+        self._redacted: LruCache[int, bool] = LruCache(
+            "events redacted lately", _REDACTED, 32, Worth.NEEDED
+        )
         self._resets = 0
         live.on_change(Kind.REDACTED, self._on_redacted)
         live.on_reset(self._on_reset)

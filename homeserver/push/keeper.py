@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Tx
@@ -19,7 +19,7 @@ from homeserver.live.room import Room, RoomDelta
 from homeserver.push import pages
 from homeserver.push.counts import unread_counts
 
-_ROOMS: Final = 50_000
+_BYTES: Final = 8 * MIB
 _MOST_WAITING: Final = 5_000
 _REFRESH_SECONDS: Final = 300.0
 # After so many pages of a room its members are counted for.
@@ -35,8 +35,11 @@ class Keeper:
         self._ctx = ctx
         self._counts = unread_counts(ctx.db, ctx.live)
         # Of rooms: events that came since, and the position before the first.
-        self._moved: LruCache[int, tuple[int, int]] = LruCache(_ROOMS)
-        self._made: LruCache[int, int] = LruCache(_ROOMS)  # pages since a count
+        self._moved: LruCache[int, tuple[int, int]] = LruCache(
+            "push pages begun", _BYTES, 120
+        )
+        # Pages since a count.
+        self._made: LruCache[int, int] = LruCache("push pages made", _BYTES, 32)
         self._waiting: dict[int, int] = {}  # room → position to begin at
         self._wake = asyncio.Event()
         self._with_rules: set[UserId] = set()

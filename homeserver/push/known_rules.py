@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
@@ -14,7 +14,10 @@ from homeserver.push import store
 from homeserver.push.evaluation import Evaluator
 from homeserver.push.rules import Ruleset, ruleset_of
 
-_USERS: Final = 50_000
+_BYTES: Final = 32 * MIB
+_EACH: Final = 400  # bytes, roughly; and of each rule and each who is ignored
+_RULE: Final = 1000
+_IGNORED: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,20 @@ class History:
         return all(r.is_default_in(room_id) for r in self.rulesets[first:last])
 
 
+def _cost_of(history: History) -> int:
+    rules = sum(len(of) for each in history.rulesets for of in each.rules.values())
+    return _EACH + _RULE * rules + _IGNORED * len(history.ignored)
+
+
 class KnownRules:
     """Histories by user, as long as nothing of the user's account data changes."""
 
     def __init__(self, db: Database, live: Live) -> None:
         self._db = db
         self._live = live
-        self._histories: LruCache[UserId, History] = LruCache(_USERS)
+        self._histories: LruCache[UserId, History] = LruCache(
+            "push rules", _BYTES, _cost_of
+        )
         # Counts what was forgotten, so that what is being read does not outlive it.
         self._changes = 0
         live.on_change(Kind.ACCOUNT_DATA, self._on_change)

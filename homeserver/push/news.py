@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
 from homeserver.live.invite_rules import Verdict
@@ -22,7 +22,9 @@ from homeserver.push.pushers import Pusher
 
 # Whoever could not be told for a long time is told of the last ones.
 MOST: Final = 50
-_BADGES: Final = 20_000
+_BADGES: Final = 24 * MIB
+_BADGE_COST: Final = 500  # bytes, roughly; and of each room
+_ROOM_COST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class Newsroom:
         self._db = db
         self._live = live
         self._counts = counts
-        self._badges: LruCache[UserId, _Badges] = LruCache(_BADGES)
+        self._badges: LruCache[UserId, _Badges] = LruCache(
+            "push badges",
+            _BADGES,
+            lambda badges: _BADGE_COST + _ROOM_COST * len(badges.of_rooms),
+        )
 
     async def between(self, user_id: UserId, after: int, upto: int) -> list[News]:
         """What came after a position, has not been read and notifies, in order."""

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.live.changes import Change, Kind
@@ -37,7 +37,7 @@ _SWEEP_SECONDS: Final = 300.0
 _PAUSE_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 120.0
 _HELD_ELSEWHERE_SECONDS: Final = 20.0
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 24 * MIB
 _FIRST_DELAY: Final = 3.0
 _LONGEST_DELAY: Final = 3600.0
 _SWEPT: Final = 500
@@ -83,7 +83,9 @@ class PushSender:
         self._kicked: dict[UserId, bool] = {}  # to look at; whether for the badge
         self._running: dict[UserId, asyncio.Task[None]] = {}
         # Monotonic times before which users' pushers are not asked for.
-        self._not_before: LruCache[UserId, float] = LruCache(_REMEMBERED)
+        self._not_before: LruCache[UserId, float] = LruCache(
+            "pushers of other processes", _REMEMBERED, 110, Worth.NEEDED
+        )
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._moved: set[int] = set()  # rooms whose members are to be asked
         self._wake = asyncio.Event()

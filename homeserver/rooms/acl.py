@@ -12,15 +12,21 @@ from typing import Final
 from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import ServerName
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.live.live import Live
 from homeserver.live.room import Room
 
 SERVER_ACL: Final = ("m.room.server_acl", "")
 # Each fits into one event, so a list is never long enough to hurt.
-_CACHED: Final = 1000
+_BYTES: Final = 16 * MIB
+_EACH: Final = 800  # bytes, roughly; a compiled pattern takes many times its text
+_PER_CHARACTER: Final = 20
 # By event ID. An event does not change, so what it says may be kept.
-_compiled: Final[LruCache[str, "Acl"]] = LruCache(_CACHED)
+_compiled: Final[LruCache[str, "Acl"]] = LruCache(
+    "server ACLs",
+    _BYTES,
+    lambda a: _EACH + _PER_CHARACTER * (len(a.allow.pattern) + len(a.deny.pattern)),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from federation.wire import calls
 from federation.wire.client import Limits
 from federation.wire.errors import NotReachable, RemoteError, WireError
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.live.live import Live
@@ -32,7 +32,7 @@ POLICY: Final = ("m.room.policy", "")
 # "The Key ID for the `ed25519` key in `m.room.policy` is always" this.
 KEY_ID: Final = KeyId("ed25519:policy_server")
 _MAX_ANSWER: Final = 64 * 1024
-_KNOWN_SERVERS: Final = 10_000
+_KNOWN_SERVERS: Final = 3 * MIB
 # Who has not answered is left alone for so long.
 _QUIET_SECONDS: Final = 10.0
 _AT_ONCE: Final = 10
@@ -90,7 +90,9 @@ class PolicyServers:
     """Which policy servers did not answer lately."""
 
     def __init__(self) -> None:
-        self.quiet_until: LruCache[ServerName, float] = LruCache(_KNOWN_SERVERS)
+        self.quiet_until: LruCache[ServerName, float] = LruCache(
+            "silent policy servers", _KNOWN_SERVERS, 130, Worth.NEEDED
+        )
 
 
 async def policy_server(

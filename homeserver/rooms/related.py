@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database, Tx
 from homeserver.events.relations import REFERENCE, REPLACE, THREAD, relation_of
 from homeserver.events.stored import StoredEvent
@@ -21,8 +21,9 @@ from homeserver.live.room import Room, RoomDelta
 
 BUNDLED: Final = frozenset((REPLACE, THREAD, REFERENCE))
 _MARK: Final = b'"m.relates_to"'
-_KEPT: Final = 200_000  # hashes and rooms, together
-_ROOM_COST: Final = 10
+_KEPT: Final = 16 * MIB
+_ROOM_COST: Final = 300  # bytes, roughly; and of each hash
+_HASH_COST: Final = 80
 # More children in a room than are read to find their parents.
 _MANY: Final = 20_000
 
@@ -37,8 +38,8 @@ class Parents:
 
     @property
     def cost(self) -> int:
-        """How much of the bound it takes."""
-        return _ROOM_COST + len(self.hashes or ())
+        """Bytes in memory, roughly."""
+        return _ROOM_COST + _HASH_COST * len(self.hashes or ())
 
     def may_have(self, event_id: str) -> bool:
         """Whether the event may be one."""
@@ -50,7 +51,9 @@ class Related:
 
     def __init__(self, db: Database, live: Live) -> None:
         self._db = db
-        self._rooms: LruCache[int, Parents] = LruCache(_KEPT, lambda p: p.cost)
+        self._rooms: LruCache[int, Parents] = LruCache(
+            "events with relations", _KEPT, lambda p: p.cost
+        )
         # What was stored while a room was read, by reader.
         self._noted: list[list[tuple[int, int]]] = []
         self._forgotten = 0

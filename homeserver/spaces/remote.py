@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
+
 from federation.canonical_json import JsonObject
 from federation.errors import Malformed
 from federation.ids import RoomId, ServerName, parse_server_name
@@ -15,7 +17,7 @@ from federation.query_bodies import SpaceHierarchy
 from federation.wire import calls_queries
 from federation.wire.client import Limits
 from federation.wire.errors import WireError
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.context import Context
 from homeserver.spaces.summaries import MAX_CHILDREN, Described, in_order
 
@@ -23,7 +25,9 @@ LIMITS: Final = Limits(seconds=15.0, max_bytes=8 * 2**20)
 _TRIED: Final = 3  # servers, for one room
 _KEPT_S: Final = 300.0
 _FAILED_S: Final = 60.0
-_MOST_KEPT: Final = 20_000  # summaries and children, together
+_KEPT_BYTES: Final = 24 * MIB
+_ROOM_COST: Final = 500  # beside what was told
+_PARSED: Final = 5  # times the text, in memory
 # What we pass on of what another server says, and the types that the values must have.
 _TEXTS: Final = (
     *("room_id", "name", "topic", "avatar_url", "canonical_alias", "join_rule"),
@@ -44,9 +48,10 @@ class Told:
 
     @property
     def cost(self) -> int:
-        """How many rooms and events it holds."""
-        events = sum(len(each.children) for each in self.children.values())
-        return 1 + len(self.room.children) + len(self.children) + events
+        """Bytes in memory, roughly."""
+        rooms = (self.room, *self.children.values())
+        told = [part for room in rooms for part in (room.summary, *room.children)]
+        return _ROOM_COST * len(rooms) + _PARSED * len(orjson.dumps(told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class _Kept:
 
     @property
     def cost(self) -> int:
-        return 1 if self.told is None else self.told.cost
+        return _ROOM_COST + (0 if self.told is None else self.told.cost)
 
 
 class RemoteRooms:
@@ -64,7 +69,7 @@ class RemoteRooms:
 
     def __init__(self) -> None:
         self._kept: LruCache[RoomId, _Kept] = LruCache(
-            _MOST_KEPT, lambda kept: kept.cost
+            "rooms of other servers", _KEPT_BYTES, lambda kept: kept.cost
         )
 
     def is_known(self, ctx: Context, room_id: RoomId) -> bool:

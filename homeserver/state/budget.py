@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from prometheus_client import Counter
 
 from federation.state_resolution import Steps
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 
 SLICE_S: Final = 0.005
 ROOM_SHARE: Final = 0.1  # of the time that passes
@@ -26,7 +26,7 @@ ROOM_BURST_S: Final = 3.0
 ALL_SHARE: Final = 0.4
 ALL_BURST_S: Final = 5.0
 _LONGEST_WAIT_S: Final = 2.0
-_ROOMS: Final = 10_000
+_ROOMS: Final = 4 * MIB
 
 worked = Counter("hearth_resolution_seconds", "Time spent on resolving states")
 waited = Counter(
@@ -65,7 +65,9 @@ class Budget:
     """The accounts of all rooms. Rooms that were quiet for long are forgotten."""
 
     def __init__(self) -> None:
-        self._rooms: LruCache[int, Account] = LruCache(_ROOMS)
+        self._rooms: LruCache[int, Account] = LruCache(
+            "time to resolve states", _ROOMS, 200, Worth.NEEDED
+        )
         self._all = Account.full(ALL_SHARE, ALL_BURST_S)
 
     def work(self, room_nid: int) -> "Work":

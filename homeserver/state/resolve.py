@@ -16,14 +16,16 @@ from federation.ids import EventId
 from federation.pdu import Pdu, StateKey
 from federation.room_versions import RoomVersion
 from federation.state_resolution import AuthSets, Known, Resolving
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.events.events import Events
 from homeserver.events.stored import StoredEvent
 from homeserver.state.budget import Budget, Work
 from homeserver.state.states import States, insert_nodes
 
-_MEMO: Final = 10_000
+_MEMO: Final = 16 * MIB
+_MEMO_COST: Final = 700  # bytes, roughly; and of each refusal
+_REFUSAL_COST: Final = 250
 _REFUSED: Final = 100  # of one resolution, for the record
 _EVENTS_AT_ONCE: Final = 100  # to read from the database before others have a turn
 # Cited by most events: asked first when a walk looks for what all states share.
@@ -63,7 +65,11 @@ class Resolver:
         self._db = db
         self._events = events
         self._states = states
-        self._memo: LruCache[frozenset[int], Resolved] = LruCache(_MEMO)
+        self._memo: LruCache[frozenset[int], Resolved] = LruCache(
+            "states resolved",
+            _MEMO,
+            lambda resolved: _MEMO_COST + _REFUSAL_COST * len(resolved.refused),
+        )
         self._budget = Budget()
 
     async def resolve(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Generic
 
 from federation.pdu import StateKey
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database, Tx
 from homeserver.events.keys import StateKeys
 from homeserver.events.numbers import Numbers
@@ -16,7 +16,7 @@ from homeserver.state.tree import Node, Result, Walk
 
 NodeRow = tuple[int, int, bytes]  # node_nid, room_nid, data
 
-_CAPACITY: Final = 64 * 1024 * 1024
+_CAPACITY: Final = 64 * MIB
 _NODE_COST: Final = 300  # bytes of an empty node's objects, roughly
 _ENTRY_COST: Final = 100
 _BATCH: Final = 500
@@ -36,7 +36,7 @@ class States:
         self._db = db
         self.keys = keys
         self.numbers = Numbers(db, "node_nids")
-        self._nodes: LruCache[int, Node] = LruCache(_CAPACITY, _cost_of)
+        self._nodes: LruCache[int, Node] = LruCache("state nodes", _CAPACITY, _cost_of)
 
     async def _drive(self, walk: Walk[Result]) -> Result:
         done = _begun(walk)

@@ -10,9 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 
-_DEVICES: Final = 20_000
+_BYTES: Final = 48 * MIB
+_DEVICE: Final = 1000  # bytes, roughly; and of each member
+_MEMBER: Final = 220
 _MAX_SENT: Final = 5_000  # member events remembered for one device
 
 
@@ -24,6 +26,12 @@ class SentMembers:
     pending: dict[int, dict[tuple[int, str], int]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+
+    @property
+    def cost(self) -> int:
+        """Bytes in memory, roughly."""
+        members = len(self.confirmed) + sum(map(len, self.pending.values()))
+        return _DEVICE + _MEMBER * members
 
     def confirm(self, since: int | None) -> None:
         """The client has the answer whose `next_batch` this is, and no other."""
@@ -51,7 +59,7 @@ class LazyMembers:
 
     def __init__(self) -> None:
         self._devices: LruCache[tuple[str | None, ...], SentMembers] = LruCache(
-            _DEVICES
+            "members sent", _BYTES, lambda sent: sent.cost
         )
 
     def of(self, *key: str | None) -> SentMembers:
@@ -60,4 +68,6 @@ class LazyMembers:
         if sent is None:
             sent = SentMembers()
             self._devices.put(key, sent)
+        else:
+            self._devices.weigh(key)  # of what came the last time
         return sent

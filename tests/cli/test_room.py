@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from federation.signatures import SigningKey
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.cli.main import main
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -50,7 +50,7 @@ async def forked(dsn):
             wire=None,
             live=live,
             clock=Clock(),
-            known_keys=LruCache(10),
+            known_keys=LruCache("server keys", MIB, 300),
         )
         room = await Forked.make(ctx, 3)
         creator, other = room.moderators

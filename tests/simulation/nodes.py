@@ -29,7 +29,7 @@ from federation.wire.client import WireClient
 from federation.wire.errors import NotReachable
 from federation.wire.transport import Answer
 from homeserver.app import AFTER_PERSIST, ENDPOINTS
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.pool import Database
@@ -236,7 +236,7 @@ class Node:
             wire=wire,
             live=live,
             clock=Clock(),
-            known_keys=LruCache(1000),
+            known_keys=LruCache("server keys", MIB, 300),
             account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
         )
         self._sender = await Sender(self.ctx).__aenter__()

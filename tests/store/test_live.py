@@ -8,7 +8,7 @@ import pytest
 
 from federation.room_versions import ROOM_VERSIONS
 from federation.signatures import SigningKey
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
@@ -38,7 +38,7 @@ class Process:
             wire=None,
             live=self.live,
             clock=Clock(),
-            known_keys=LruCache(10),
+            known_keys=LruCache("server keys", MIB, 300),
         )
 
     async def room(self, room_id):

@@ -12,7 +12,7 @@ from federation.ids import UserId
 from federation.room_versions import ROOM_VERSIONS
 from federation.signatures import SigningKey
 from federation.state_resolution import Known, run
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
@@ -43,7 +43,7 @@ async def ctx(database) -> AsyncIterator[Context]:
         wire=None,
         live=live,
         clock=Clock(),
-        known_keys=LruCache(10),
+        known_keys=LruCache("server keys", MIB, 300),
     )
     await live.stop()
 

@@ -10,7 +10,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from federation.errors import Malformed
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.events.client_format import Viewer
 from homeserver.http.auth import by_access_token
@@ -35,7 +35,7 @@ PATH: Final = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 MAX_TIMEOUT_MS: Final = 120_000
 _MAX_BODY: Final = 256 * 1024
 _PATIENCE_SECONDS: Final = 10.0  # for a token that another process gave
-_CONNECTIONS: Final = 50_000
+_CONNECTIONS: Final = 16 * MIB
 _NOTHING: Final[dict[str, object]] = {}
 
 
@@ -61,7 +61,9 @@ class _Desk:
         self.connections = Connections(ctx.db, ctx.clock.monotonic)
         self.sent = LazyMembers()
         # The newest request of each connection: clients have one at a time.
-        self.newest: LruCache[Key, object] = LruCache(_CONNECTIONS)
+        self.newest: LruCache[Key, object] = LruCache(
+            "sliding connections", _CONNECTIONS, 350, Worth.NEEDED
+        )
         ctx.live.on_reset(self._on_reset)  # and with this `live` keeps the desk
 
     def _on_reset(self) -> None:

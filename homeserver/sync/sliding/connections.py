@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeserver import errors
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database
 from homeserver.sync.sliding import store
 from homeserver.sync.sliding.connection import (
@@ -20,9 +20,11 @@ from homeserver.sync.sliding.connection import (
 from homeserver.sync.sliding.store import Key
 
 MAX_CONNECTIONS: Final = 16  # of one device
-_CACHED_ROOMS: Final = 1_000_000  # of all the states at hand, together
-_STATE_COST: Final = 20  # of a state without rooms, in rooms
-_QUIET: Final = 50_000
+_STATES: Final = 96 * MIB
+_STATE_COST: Final = 2000  # bytes of a state, roughly; and of each room
+_ROOM_COST: Final = 250
+_QUIET: Final = 16 * MIB
+_QUIET_COST: Final = 900
 _TOUCH_SECONDS: Final = 6 * 3600.0
 
 
@@ -53,9 +55,13 @@ class Connections:
         self._monotonic = monotonic
         # States never change, so one at hand is right for as long as its name is used.
         self._states: LruCache[tuple[Key, str], _Cached] = LruCache(
-            _CACHED_ROOMS, lambda c: _STATE_COST + len(c.state.rooms)
+            "sliding states",
+            _STATES,
+            lambda cached: _STATE_COST + _ROOM_COST * len(cached.state.rooms),
         )
-        self._quiet: LruCache[tuple[Key, str], Quiet] = LruCache(_QUIET)
+        self._quiet: LruCache[tuple[Key, str], Quiet] = LruCache(
+            "sliding quiet", _QUIET, _QUIET_COST
+        )
 
     async def find(self, key: Key, pos: Pos) -> State:
         """The state that a token names. Raises: M_UNKNOWN_POS."""

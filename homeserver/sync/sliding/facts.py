@@ -12,7 +12,7 @@ import orjson
 
 from federation.canonical_json import JsonObject
 from federation.ids import RoomId, UserId
-from homeserver.bounded import LruCache
+from homeserver.bounded import MIB, LruCache
 from homeserver.db.pool import Database, Tx
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
@@ -35,10 +35,18 @@ BUMPS: Final = (
 )
 _TYPES: Final = ("m.room.create", "m.room.encryption", "m.room.name")
 _KEYS: Final = frozenset((event_type, "") for event_type in _TYPES)
-_ROOMS: Final = 200_000
-_USERS: Final = 5_000
-_INVITES: Final = 5_000
-_LEAVES: Final = 200_000
+# Bytes, and what each takes, roughly.
+_ROOMS: Final = 24 * MIB
+_ROOM_COST: Final = 250
+_ROOM_ID_COST: Final = 100
+_BUMP_COST: Final = 32
+_USERS: Final = 16 * MIB
+_USER_COST: Final = 800
+_TAG_COST: Final = 300
+_INVITES: Final = 16 * MIB
+_INVITE_COST: Final = 200
+_EVENT_COST: Final = 1500
+_LEAVES: Final = 16 * MIB
 _MOST_STEPS: Final = 20  # back through memberships
 
 
@@ -65,13 +73,25 @@ class Facts:
     def __init__(self, db: Database, live: Live) -> None:
         self._db = db
         self._live = live
-        self._rooms: LruCache[int, RoomFacts] = LruCache(_ROOMS)
-        self._room_ids: LruCache[int, RoomId] = LruCache(_ROOMS)  # never change
-        self._bumps: LruCache[int, int] = LruCache(_ROOMS)
-        self._own: LruCache[str, Own] = LruCache(_USERS)
+        self._rooms: LruCache[int, RoomFacts] = LruCache(
+            "sliding facts of rooms", _ROOMS, _ROOM_COST
+        )
+        self._room_ids: LruCache[int, RoomId] = LruCache(  # never change
+            "sliding room IDs", _ROOMS, _ROOM_ID_COST
+        )
+        self._bumps: LruCache[int, int] = LruCache("sliding bumps", _ROOMS, _BUMP_COST)
+        self._own: LruCache[str, Own] = LruCache(
+            "sliding tags",
+            _USERS,
+            lambda own: _USER_COST + _TAG_COST * (len(own.direct) + len(own.tags)),
+        )
         # By the number of the member event; all of these never change.
-        self._pending: LruCache[int, list[JsonObject]] = LruCache(_INVITES)
-        self._removed: LruCache[int, bool] = LruCache(_LEAVES)
+        self._pending: LruCache[int, list[JsonObject]] = LruCache(
+            "sliding invites",
+            _INVITES,
+            lambda events: _INVITE_COST + _EVENT_COST * len(events),
+        )
+        self._removed: LruCache[int, bool] = LruCache("sliding leaves", _LEAVES, 32)
         self._changes = 0
         live.on_events(self._on_events)
         live.on_change(Kind.ACCOUNT_DATA, self._on_account_data)
