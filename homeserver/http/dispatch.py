@@ -48,6 +48,8 @@ from homeserver.live.steps import Conflict
 BODY_SECONDS: Final = 120.0
 # In metrics: the client went away before there was an answer.
 GONE: Final = 499
+_IN_ROOM: Final = frozenset(("roomId", "roomIdOrAlias"))
+_REFUSED: Final = (403, 404)
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +153,7 @@ class Dispatcher:
                     raw, route.endpoint(hall.context, request)
                 )
             else:
-                answer = await route.endpoint(hall.context, request)
+                answer = await self._call(route, request)
             if type(answer) is Stream:
                 return await self._send(raw, answer, common)
             if type(answer) is FileBody:
@@ -159,6 +161,22 @@ class Dispatcher:
             return replies.response(cast("JsonObject | Reply", answer), common)
         finally:
             hall.gate.leave(long_poll=route.long_poll)
+
+    async def _call(self, route: Route, request: Request) -> replies.Answer:
+        """Call the endpoint; what it refuses about a room, it refuses as of now.
+
+        What another process acknowledged a moment ago, such as the same user's join,
+        may not have reached this one.
+        """
+        context = self._hall.context
+        try:
+            return await route.endpoint(context, request)
+        except MatrixError as error:
+            if error.status not in _REFUSED or _IN_ROOM.isdisjoint(route.names):
+                raise
+            if not await context.live.follower.was_behind():
+                raise
+        return await route.endpoint(context, request)
 
     async def _admit(
         self, raw: BaseRequest, route: Route, values: Sequence[str]

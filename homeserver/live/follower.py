@@ -63,6 +63,8 @@ class Follower:
         async with self._db.snapshot() as tx:
             self._view.reset(await loading.position_of(tx))
         await self._db.listen(CHANNEL, self._on_notify)
+        # Somebody may well be there: they answer within a poll if so.
+        self._heard_at = time.monotonic()
         self._told.set()  # say that we are here
         self._tasks = [
             asyncio.create_task(self._follow(), name="follower"),
@@ -91,10 +93,14 @@ class Follower:
     def _is_alone(self) -> bool:
         return time.monotonic() - self._heard_at > _ALONE_AFTER_SECONDS
 
-    async def pull(self) -> None:
-        """Catch up with the database."""
+    async def pull(self) -> bool:
+        """Catch up with the database; whether there was anything to catch up with."""
         async with self._lock:
-            await self._pull()
+            return await self._pull()
+
+    async def was_behind(self) -> bool:
+        """Catch up; whether another process had got ahead. Alone, it asks nobody."""
+        return not self._is_alone() and await self.pull()
 
     async def _reach(self, position: int) -> None:
         if self._view.position < position:
@@ -106,21 +112,22 @@ class Follower:
         changed = {key: after for key, (_, after) in diff.items()}
         return replace(delta, state=changed, is_partial=False)
 
-    async def _pull(self) -> None:
+    async def _pull(self) -> bool:
         since = self._view.position
         async with self._db.snapshot() as tx:
             position, trimmed_to = await tx.fetchrow(  # type: ignore[misc]
                 "SELECT position, trimmed_to FROM sequencer"
             )
             if position <= since:
-                return
+                return False
             if trimmed_to > since or position - since > _MAX_BEHIND:
                 log.info("too far behind, loading anew", behind=position - since)
                 self._view.reset(position)
-                return
+                return True
             rows = await loading.read_changes(tx, since)
             applied = await self._applied_from(tx, rows, since)
         self._view.apply(position, applied)
+        return True
 
     async def _applied_from(
         self, tx: Tx, rows: Sequence[ChangeRow], since: int

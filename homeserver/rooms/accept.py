@@ -177,6 +177,8 @@ async def _accept(
                 return Outcome.ACCEPTED, judged.event, step
             # What it rests on may be on its way only; it must not outlast it.
             await writer.settled()
+            # Nor may it be refused because of a state that is no longer the room's.
+            await live.follower.was_behind()
     except BaseException:
         if judged is not None:
             _discard(live, (judged.event,))

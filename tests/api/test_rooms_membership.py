@@ -394,3 +394,29 @@ async def test_all_processes_know_of_a_membership_at_once(alice, bob, another_pr
         await there.sends(room, "from there")
         await bob.leaves(room)
         assert await refusal(there.sends(room, "late")) == FORBIDDEN
+
+
+async def test_a_process_that_is_behind_refuses_nothing_for_that(
+    alice, bob, another_process
+):
+    """What one process acknowledged holds at the others, whether they heard or not."""
+    there = Client(
+        lambda: another_process.session,
+        another_process.base_url,
+        bob.access_token,
+        user_id=bob.user_id,
+        device_id=bob.device_id,
+    )
+    room = await alice.creates_room(**PUBLIC)
+    assert await refusal(there.sends(room, "early")) == FORBIDDEN
+    # From here on it learns of nothing unless it asks.
+    await another_process.ctx.live.follower.stop()
+    await bob.joins(room)
+    await there.sends(room, "from there")
+    await bob.leaves(room)
+    await alice.sets_state(room, "m.room.topic", {"topic": "tea"})
+    await bob.joins(room)
+    assert (await there.state_of(room, "m.room.topic"))["topic"] == "tea"
+    await alice.kicks(room, bob)
+    await alice.sets_state(room, "m.room.topic", {"topic": "not for bob"})
+    assert (await there.state_of(room, "m.room.topic"))["topic"] == "tea"
