@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from federation.wire.client import WireClient
 from federation.wire.options import WireOptions
-from homeserver import signing_key
+from homeserver import memory, signing_key
 from homeserver.accounts import tasks as accounts_tasks
 from homeserver.accounts.authentication import Authentication
 from homeserver.accounts.client_api import (
@@ -395,6 +395,9 @@ def _retention(ctx: Context) -> Retention | None:
 
 def _upkeep(ctx: Context) -> Iterator[Periodic]:
     """What every process does now and then."""
+    memory.show_wire(ctx.wire)
+    watch = memory.Watch(ctx.config.memory.soft_limit_bytes)
+    yield Periodic("memory", memory.EVERY_S, watch.look)
     yield Periodic(
         "forget-expired",
         accounts_tasks.EVERY_S,

@@ -30,7 +30,8 @@ _LEAST_KEPT: Final = (
     16  # a cache that is made to give back keeps this part of its limit
 )
 _MOST_WAITING: Final = 200
-_TURN: Final = 500  # bytes of one who waits for a turn
+_TURN: Final = 1000  # bytes of one who waits for a turn
+_MOST_TURNS: Final = 50_000  # requests are bounded, and who else takes one
 
 
 # ── What this process holds ──────────────────────────────────────────────────────────
@@ -279,6 +280,11 @@ class Turns:
         self._most_waiting = most_waiting
         self._locks: dict[Hashable, asyncio.Lock] = {}
         self._users: dict[Hashable, int] = {}
+        MEMORY.add_queue("turns", self, Turns.waiting_bytes, _MOST_TURNS * _TURN)
+
+    def waiting_bytes(self) -> int:
+        """What takers and those who wait take, roughly."""
+        return _TURN * sum(self._users.values())
 
     def is_taken(self, key: Hashable) -> bool:
         """Whether somebody works, or waits to work, under this key."""

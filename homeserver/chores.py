@@ -12,9 +12,12 @@ from typing import Final, Generic, Self, TypeVar
 
 import structlog
 
+from homeserver.bounded import MEMORY
+
 Key = TypeVar("Key", bound=Hashable)
 
 _MOST: Final = 10_000
+_EACH: Final = 200  # bytes, roughly
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +42,12 @@ class Chores(Generic[Key]):
         self._waiting: dict[Key, None] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        MEMORY.add_queue(name, self, lambda it: it.waiting * _EACH, _MOST * _EACH)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait to be done."""
+        return len(self._waiting)
 
     def add(self, key: Key) -> None:
         """Have it done soon, once, however often it is added until then."""

@@ -49,6 +49,11 @@ class Backoff:
         self._on_change = on_change
         self._states: OrderedDict[ServerName, BackoffState] = OrderedDict()
 
+    @property
+    def count(self) -> int:
+        """How many servers do not answer."""
+        return len(self._states)
+
     def retry_at(self, server: ServerName) -> float | None:
         """When the server may be asked again, or None when it may be asked now."""
         state = self._states.get(server)

@@ -111,6 +111,11 @@ class Discovery:
         self._finding: Once[ServerName, Route | str] = Once()
         self.well_known = WellKnown(transport, self._locate_web, clock, chance)
 
+    @property
+    def known(self) -> tuple[int, int]:
+        """How many routes are remembered, and how many answers of `.well-known`."""
+        return len(self._routes), self.well_known.count
+
     def close(self) -> None:
         """Give up look-ups under way."""
         self._finding.cancel()

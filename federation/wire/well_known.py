@@ -94,6 +94,11 @@ class WellKnown:
         self._entries: BoundedCache[str, Delegation] = BoundedCache(MAX_HOSTS)
         self._fetching: Once[str, Delegation] = Once()
 
+    @property
+    def count(self) -> int:
+        """How many answers are remembered."""
+        return len(self._entries)
+
     def close(self) -> None:
         """Give up what is being fetched."""
         self._fetching.cancel()

@@ -22,7 +22,7 @@ from homeserver.accounts.store import devices
 from homeserver.accounts.store import tokens as store
 from homeserver.appservices.registration import Service
 from homeserver.appservices.services import Services
-from homeserver.bounded import MIB, LruCache, Worth
+from homeserver.bounded import MEMORY, MIB, LruCache, Worth
 from homeserver.clock import Clock
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
@@ -36,6 +36,7 @@ _REMEMBERED_COST: Final = 900  # with its part of the index by user
 # "May be a few minutes out of date."
 SEEN_SECONDS: Final = 60.0
 MAX_UNWRITTEN: Final = 20_000
+_SEEN: Final = 400  # bytes, roughly
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +70,17 @@ class Authentication:
         self._changes = 0
         self._unwritten: dict[tuple[UserId, DeviceId], devices.Seen] = {}
         self._writer: asyncio.Task[None] | None = None
+        MEMORY.add_queue(
+            "devices seen", self, lambda it: it.unwritten * _SEEN, MAX_UNWRITTEN * _SEEN
+        )
         live.on_change(Kind.TOKENS, self._forget)
         live.on_reset(self.forget_all)
         services.on_change(self.forget_all)
+
+    @property
+    def unwritten(self) -> int:
+        """Of how many devices it is to be written when they were last seen."""
+        return len(self._unwritten)
 
     def start(self) -> None:
         """Begin to note when devices were last seen."""

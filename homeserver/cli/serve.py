@@ -4,14 +4,13 @@ The usual forms of the command are read here, so that a server carries neither t
 parser nor the painter of the other commands.
 """
 
-import ctypes
 import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from homeserver import logs
+from homeserver import logs, memory
 from homeserver.accounts.store import overview
 from homeserver.app import Server
 from homeserver.cli import running
@@ -21,10 +20,6 @@ from homeserver.config import Config
 DEFAULT_FILE: Final = Path("hearth.toml")
 _OPTION: Final = ("--config", "-c")
 
-# glibc's mallopt: options by number, from malloc.h.
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
 _TURN_SECONDS: Final = 0.001  # of a thread, when others wait
 
 # New objects, and searches of the young and the middle-aged, before the next search.
@@ -55,7 +50,7 @@ def config_file(named: Path | None) -> Path | None:
 
 def serve(named: Path | None) -> None:
     """Run the server until Ctrl-C or SIGTERM. Raises: what EXPECTED names."""
-    give_back_memory()
+    memory.tame_allocator()
     config = Config.load(config_file(named))
     logs.set_up(config.logging.level, config.logging.format)
     option = f" --config {named}" if named is not None else ""
@@ -74,19 +69,6 @@ def serve(named: Path | None) -> None:
         say("stop with Ctrl-C")
 
     running.run(config, Server, greet)
-
-
-def give_back_memory() -> None:
-    """Have the C library return what is freed, where it has a say in it.
-
-    Password hashing frees 20 MB at a time. glibc takes that for a habit, and from then
-    on serves large requests from heaps that it seldom shrinks: 20 MB more in all.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-        mallopt(_M_TRIM_THRESHOLD, 128 * 1024)
-        mallopt(_M_ARENA_MAX, 2)
 
 
 def take_short_turns() -> None:

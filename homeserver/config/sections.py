@@ -22,6 +22,7 @@ from homeserver.config.accounts import (
     Threepids,
 )
 from homeserver.config.media import Media
+from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
 from homeserver.config.reading import read, read_text, resolve
 
@@ -437,6 +438,7 @@ class Config(Struct, frozen=True, kw_only=True):
     support: Support = Support()
     media: Media = Media()
     limits: Limits = Limits()
+    memory: Memory = Memory()
     logging: Logging = Logging()
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 from federation.edu import Edu, Presence
 from federation.ids import ServerName, server_of
 from federation.wire.backoff import FIRST_SECONDS, BackoffState
-from homeserver.bounded import MIB, LruCache, Worth
+from homeserver.bounded import KIB, MEMORY, MIB, LruCache, Worth
 from homeserver.context import Context
 from homeserver.db import leases
 from homeserver.db.errors import DatabaseUnavailable
@@ -40,6 +40,11 @@ _IDLE_SECONDS: Final = 120.0
 _HELD_ELSEWHERE_SECONDS: Final = 3.0
 _STOP_SECONDS: Final = 5.0
 _REMEMBERED: Final = 50_000
+# Servers held and asked for; of more, the sweep and other processes take care.
+_MOST_HELD: Final = 20_000
+_MOST_WANTED: Final = 50_000
+_HELD_COST: Final = 8 * KIB  # bytes with its queue, whose items all servers share
+_WANTED_COST: Final = 150
 _TIMES_BYTES: Final = 12 * MIB
 _TIME_COST: Final = 100
 _STASH_BYTES: Final = 8 * MIB
@@ -87,6 +92,17 @@ class Sender:
         self._swept_at = 0  # the view's position at the last sweep
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        MEMORY.add_queue(
+            "servers to send to",
+            self,
+            Sender.bytes,
+            _MOST_HELD * _HELD_COST + 3 * _MOST_WANTED * _WANTED_COST,
+        )
+
+    def bytes(self) -> int:
+        """What is held of servers, roughly."""
+        asked = len(self._wanted) + len(self._heard) + len(self._unknown_rooms)
+        return _HELD_COST * len(self._held) + _WANTED_COST * asked
 
     # ── Life ─────────────────────────────────────────────────────────────────────
 
@@ -180,7 +196,8 @@ class Sender:
                 server_of(event.pdu.sender),
             }:
                 self.offer(server, item)
-            if room is None:  # another process wrote to a room that is not at hand
+            # Another process wrote to a room that is not at hand.
+            if room is None and len(self._unknown_rooms) < _MOST_WANTED:
                 self._unknown_rooms.add(delta.room_nid)
                 self._wake.set()
 
@@ -250,7 +267,8 @@ class Sender:
             return
         heard_at = self._heard_at.get(server)
         is_asleep = self._not_before.peek(server) is not None
-        if is_asleep or heard_at is None or now - heard_at > _HEARD_SECONDS:
+        is_news = is_asleep or heard_at is None or now - heard_at > _HEARD_SECONDS
+        if is_news and len(self._heard) < _MOST_WANTED:
             self._heard_at.put(server, now)
             self._heard.add(server)
             self._wake.set()
@@ -261,6 +279,8 @@ class Sender:
         """Ask for a destination; False when that is known to be in vain just now."""
         not_before = self._not_before.get(server)
         if not_before is not None and not_before > self._ctx.clock.monotonic():
+            return False
+        if len(self._wanted) >= _MOST_WANTED:
             return False
         self._wanted.add(server)
         self._wake.set()
@@ -313,6 +333,7 @@ class Sender:
         if not wanted or not self._may_send():
             return
         self._wanted.clear()
+        wanted = wanted[: max(0, _MOST_HELD - len(self._held))]
         async with self._ctx.db.transaction() as tx:
             claimed = await store.claim(tx, wanted, self._me)
             names = {row.server_name for row in claimed}

@@ -82,8 +82,9 @@ class EphemeralWatch:
             rows = await store.receipts_at(tx, positions)
         rooms = await self._ctx.live.rooms({row.room_nid for row in rows})
         for row in rows:
+            item = Item(row.position, receipt=row.receipt)
             for server in self._others(rooms.get(row.room_nid)):
-                self._sender.offer(server, Item(row.position, receipt=row.receipt))
+                self._sender.offer(server, item)
 
     async def _tell_typing(self) -> None:
         keys, self._typing = list(self._typing), set()

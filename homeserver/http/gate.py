@@ -10,15 +10,21 @@ from collections.abc import Callable
 from typing import Final
 
 from homeserver import errors
+from homeserver.bounded import KIB, MEMORY
 
 MAX_WORKING: Final = 2_000
 MAX_WAITING: Final = 50_000
+# Bytes of one under way, roughly: a small body, the answer, their objects. And of a
+# long poll, its connection included.
+_WORKING: Final = 100 * KIB
+_WAITING: Final = 16 * KIB
 
 
 class Gate:
     """Counts the requests of one process."""
 
     __slots__ = (
+        "__weakref__",
         "_empty",
         "_max_waiting",
         "_max_working",
@@ -40,6 +46,12 @@ class Gate:
         self._max_waiting = max_waiting
         self._on_drain: list[Callable[[], None]] = []
         self._empty: asyncio.Event | None = None
+        MEMORY.add_queue(
+            "requests", self, lambda it: it.working * _WORKING, max_working * _WORKING
+        )
+        MEMORY.add_queue(
+            "long polls", self, lambda it: it.waiting * _WAITING, max_waiting * _WAITING
+        )
 
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Have `callback` answer its long polls when the server is about to stop."""
@@ -67,11 +79,15 @@ class Gate:
         if self._empty is not None and not self.working and not self.waiting:
             self._empty.set()
 
-    async def drain(self, seconds: float) -> bool:
-        """Answer the long polls and wait for the rest; whether all came to an end."""
+    def begin_to_drain(self) -> None:
+        """Answer the long polls, and each connection for the last time."""
         self.draining = True
         for callback in self._on_drain:
             callback()
+
+    async def drain(self, seconds: float) -> bool:
+        """Answer the long polls and wait for the rest; whether all came to an end."""
+        self.begin_to_drain()
         self._empty = asyncio.Event()
         if not self.working and not self.waiting:
             return True

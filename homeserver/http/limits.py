@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeserver import errors
+from homeserver.bounded import MEMORY
 
 MAX_BUCKETS: Final = 50_000
+_BUCKET: Final = 220  # bytes, roughly
+_MOST_TABLES: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,14 @@ federation: Final = Limit("federation", per_second=100, burst=1000)
 class Limits:
     """The buckets of one process."""
 
-    __slots__ = ("_buckets", "_enabled", "_max_buckets", "_now", "refused")
+    __slots__ = (
+        "__weakref__",
+        "_buckets",
+        "_enabled",
+        "_max_buckets",
+        "_now",
+        "refused",
+    )
 
     def __init__(
         self,
@@ -65,6 +75,13 @@ class Limits:
         # the order of insertion, so what was used longest ago stands first.
         self._buckets: dict[str, dict[str, float]] = {}
         self.refused = 0
+        MEMORY.add_queue(
+            "rate limits", self, Limits.bytes, _MOST_TABLES * max_buckets * _BUCKET
+        )
+
+    def bytes(self) -> int:
+        """What the buckets take, roughly."""
+        return _BUCKET * sum(map(len, self._buckets.values()))
 
     def spend(self, limit: Limit, key: str, cost: float = 1) -> None:
         """Take one request from the bucket. Raises: M_LIMIT_EXCEEDED."""

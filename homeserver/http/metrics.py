@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import REGISTRY, Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 
+from homeserver.bounded import MEMORY
 from homeserver.http.gate import Gate
 
 BUCKETS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0)
@@ -92,8 +97,39 @@ class _Requests(Collector):
         yield seconds
 
 
+class _Holdings(Collector):
+    """What the caches and queues of this process hold, and how much of it they may."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """What Prometheus asks for."""
+        held = GaugeMetricFamily(
+            "hearth_memory_bytes",
+            "What caches and queues hold, as counted.",
+            labels=("name",),
+        )
+        limit = GaugeMetricFamily(
+            "hearth_memory_limit_bytes", "How much they may hold.", labels=("name",)
+        )
+        hits = CounterMetricFamily(
+            "hearth_cache_hits",
+            "What caches had when they were asked.",
+            labels=("name",),
+        )
+        misses = CounterMetricFamily(
+            "hearth_cache_misses", "What they did not have.", labels=("name",)
+        )
+        for each in MEMORY.held():
+            held.add_metric((each.name,), each.bytes)
+            limit.add_metric((each.name,), each.limit)
+            if each.hits is not None and each.misses is not None:
+                hits.add_metric((each.name,), each.hits)
+                misses.add_metric((each.name,), each.misses)
+        yield from (held, limit, hits, misses)
+
+
 REQUESTS: Final = _Requests()
 REGISTRY.register(REQUESTS)
+REGISTRY.register(_Holdings())
 
 
 def show_gate(gate: Gate) -> None:

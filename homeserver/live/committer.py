@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import Histogram
 
 from federation.ids import ServerName
+from homeserver.bounded import MEMORY, MIB
 from homeserver.db.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
 from homeserver.db.pool import Database, Tx
 from homeserver.live.changes import Change, Positioned, StoreFunction
@@ -35,6 +36,10 @@ from homeserver.live.view import Applied
 
 _MAX_BATCH: Final = 256
 _MAX_WAITING: Final = 20_000
+_MAX_WAITING_BYTES: Final = 128 * MIB
+_MEMBER: Final = 2000  # bytes, roughly; of one that waits, and of what it changes
+_CHANGED: Final = 300
+_SHOWN: Final = 3  # times the text of an event, in memory
 _SETTLE_SECONDS: Final = 30.0
 
 log = structlog.get_logger(__name__)
@@ -90,6 +95,10 @@ class Committer:
         self._our_name = our_name
         self._consequences = consequences
         self._waiting: list[Step | Write] = []
+        self.waiting_bytes = 0
+        MEMORY.add_queue(
+            "commits", self, lambda it: it.waiting_bytes, _MAX_WAITING_BYTES
+        )
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -113,9 +122,11 @@ class Committer:
         Raises: Overloaded when too much waits. The future raises Conflict when another
         process wrote to the room first, DatabaseUnavailable, or what PostgreSQL says.
         """
-        if len(self._waiting) >= _MAX_WAITING:
+        too_many = len(self._waiting) >= _MAX_WAITING
+        if too_many or self.waiting_bytes >= _MAX_WAITING_BYTES:
             raise Overloaded
         self._waiting.append(member)
+        self.waiting_bytes += _size_of(member)
         self._wake.set()
 
     async def commit(
@@ -133,6 +144,7 @@ class Committer:
             while self._waiting:
                 taken = self._waiting[:_MAX_BATCH]
                 del self._waiting[:_MAX_BATCH]
+                self.waiting_bytes -= sum(map(_size_of, taken))
                 batch = _Batch()
                 for member in taken:
                     if isinstance(member, Step):
@@ -276,6 +288,15 @@ async def _run_writes(tx: Tx, writes: Sequence[Write], before: int) -> None:
         grouped[write.function].append(Positioned(position, write.item))
     for function, items in grouped.items():
         await function(tx, items)
+
+
+def _size_of(member: Step | Write) -> int:
+    """Bytes in memory, roughly; the same for as long as it waits."""
+    if isinstance(member, Write):
+        return _MEMBER
+    changed = len(member.state) + len(member.members) + len(member.nodes)
+    texts = sum(event.size for event in member.events)
+    return _MEMBER + _CHANGED * changed + _SHOWN * texts
 
 
 def _mark_of(step: Step) -> int:

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from federation.ids import UserId, server_of
+from homeserver.bounded import MEMORY
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.live.changes import Change, Kind
@@ -32,6 +33,7 @@ _STILL_THERE_SECONDS: Final = 20.0
 # A device that does not sync for so long may come back without a word.
 _BETWEEN_SYNCS_SECONDS: Final = 40.0
 _TOUCH_SECONDS: Final = 30.0  # before activity of the same user is written again
+_NOTED: Final = 350  # bytes, roughly
 _MOST_DEVICES: Final = 100_000
 _AT_ONCE: Final = 200
 _ONLINE: Final = 2
@@ -60,6 +62,12 @@ class Attendance:
         self._touched_at: dict[UserId, float] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        MEMORY.add_queue("presence", self, Attendance.bytes, 4 * _MOST_DEVICES * _NOTED)
+
+    def bytes(self) -> int:
+        """What is noted of devices and users, roughly."""
+        noted = len(self._devices) + len(self._new)
+        return _NOTED * (noted + len(self._active) + len(self._touched_at))
 
     async def __aenter__(self) -> Self:
         live = self._ctx.live

@@ -15,7 +15,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from federation.ids import UserId
-from homeserver.bounded import MIB, LruCache, Worth
+from homeserver.bounded import MEMORY, MIB, LruCache, Worth
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
@@ -41,6 +41,7 @@ _TALLIES: Final = 48 * MIB
 _TALLY_COST: Final = 500  # bytes, roughly; and of each thread
 _THREAD_COST: Final = 200
 _REDACTED_ROOMS: Final = 20_000
+_REDACTED_COST: Final = 150  # bytes, roughly
 _FORGOTTEN: Final = 24 * MIB
 _LONG_WAY: Final = 2_000  # events after which a tally is kept
 _NOTHING: Final = (0, 0)
@@ -110,6 +111,17 @@ class UnreadCounts:
         live.on_change(Kind.REDACTED, self._on_redacted)
         live.on_events(self._on_events)
         live.on_reset(self._forget_all)
+        MEMORY.add_queue(
+            "rooms with redactions",
+            self,
+            lambda it: it.redacted_rooms * _REDACTED_COST,
+            _REDACTED_ROOMS * _REDACTED_COST,
+        )
+
+    @property
+    def redacted_rooms(self) -> int:
+        """Of how many rooms it is noted when something was redacted last."""
+        return len(self._redacted)
 
     def _on_receipt(self, _position: int, change: Change) -> None:
         self._forget(change.room_nid or 0, change.user_id or "")

@@ -1,5 +1,6 @@
 """What the server says of itself."""
 
+import re
 from collections.abc import Awaitable, Callable
 
 from tests.support.app import Running
@@ -73,6 +74,23 @@ async def test_prometheus_reads_what_is_counted(
         f"hearth_http_request_seconds_count{{{labels}}} ",
         "hearth_http_requests_working ",
         "hearth_commit_seconds_bucket",
+        'hearth_memory_bytes{name="events"} ',
+        'hearth_memory_limit_bytes{name="commits"} ',
+        'hearth_cache_hits_total{name="access tokens"} ',
+        'hearth_cache_misses_total{name="access tokens"} ',
+        "hearth_memory_soft_limit_bytes ",
     ):
         assert sample in counted
     assert 'le="+Inf",operation="get_token_owner"' in counted
+    # Whatever a process holds for long has a limit.
+    held, limits = (
+        dict(
+            re.findall(
+                rf'^hearth_memory_{kind}{{name="(.*?)"}} (\S+)$', counted, re.MULTILINE
+            )
+        )
+        for kind in ("bytes", "limit_bytes")
+    )
+    assert held.keys() == limits.keys()
+    for name, limit in limits.items():
+        assert 0 <= float(held[name]) <= float(limit) > 0, name

@@ -28,7 +28,7 @@ LINES = """
     schema
     homeserver.errors
     homeserver.clock homeserver.bounded homeserver.signing_key homeserver.logs
-    homeserver.later
+    homeserver.later homeserver.memory
     homeserver.config
     homeserver.outgoing
     homeserver.db

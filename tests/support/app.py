@@ -100,6 +100,7 @@ def configuration(directory: Path, **changes: Any) -> Config:
         "listen": [{"bind": "127.0.0.1", "port": 0}],
         "registration": {"mode": "open", "shared_secret": "shared secret"},
         "limits": {"enabled": False},
+        "memory": {"soft_limit": "0"},  # of one process, and the tests' is none of ours
     }
     return convert({**plain, **changes}, Config)
 
