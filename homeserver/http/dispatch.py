@@ -160,7 +160,7 @@ class Dispatcher:
                 return await self._send_file(raw, answer, common)
             return replies.response(cast("JsonObject | Reply", answer), common)
         finally:
-            hall.gate.leave(long_poll=route.long_poll)
+            hall.gate.leave(long_poll=route.long_poll, request=id(raw))
 
     async def _call(self, route: Route, request: Request) -> replies.Answer:
         """Call the endpoint; what it refuses about a room, it refuses as of now.
@@ -194,7 +194,7 @@ class Dispatcher:
         is_limited = True
         if route.who is Who.SERVER:
             request = served = FederationRequest(*arguments)
-            await _receive(request, route)
+            await _receive(request, route, hall.gate)
             served.origin = await hall.authenticators.server(hall.context, served)
             key = str(served.origin)
         elif route.who is Who.NOBODY:
@@ -216,7 +216,7 @@ class Dispatcher:
         if route.limit is not None and is_limited:
             hall.limits.spend(route.limit, key)
         if route.who is not Who.SERVER:
-            await _receive(request, route)
+            await _receive(request, route, hall.gate)
         return request
 
     async def _identify(
@@ -338,8 +338,8 @@ def _check_standing(who: Requester, route: Route, values: Sequence[str]) -> None
         check_suspended(route.operation, route.names, values)
 
 
-async def _receive(request: Request, route: Route) -> None:
-    """Read the body, up to the route's bound. Raises: M_TOO_LARGE, 408."""
+async def _receive(request: Request, route: Route, gate: Gate) -> None:
+    """Read the body, up to the route's bound. Raises: M_TOO_LARGE, 408, 503."""
     raw = request.raw
     if not raw.can_read_body:
         return
@@ -369,6 +369,7 @@ async def _receive(request: Request, route: Route) -> None:
                     raise errors.too_large(
                         f"At most {route.max_body} bytes are taken here."
                     )
+                gate.hold(id(raw), len(part))
                 parts.append(part)
     except TimeoutError:
         raise errors.unknown(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from homeserver import errors
-from homeserver.bounded import KIB, MEMORY
+from homeserver.bounded import KIB, MEMORY, MIB
 
 MAX_WORKING: Final = 2_000
 MAX_WAITING: Final = 50_000
@@ -18,6 +18,8 @@ MAX_WAITING: Final = 50_000
 # long poll, its connection included.
 _WORKING: Final = 100 * KIB
 _WAITING: Final = 16 * KIB
+# Bodies that did not come together with their heads, all together.
+MAX_BODIES: Final = 256 * MIB
 
 
 class Gate:
@@ -25,10 +27,13 @@ class Gate:
 
     __slots__ = (
         "__weakref__",
+        "_bodies",
         "_empty",
+        "_max_bodies",
         "_max_waiting",
         "_max_working",
         "_on_drain",
+        "bodies",
         "draining",
         "refused",
         "waiting",
@@ -36,9 +41,15 @@ class Gate:
     )
 
     def __init__(
-        self, max_working: int = MAX_WORKING, max_waiting: int = MAX_WAITING
+        self,
+        max_working: int = MAX_WORKING,
+        max_waiting: int = MAX_WAITING,
+        max_bodies: int = MAX_BODIES,
     ) -> None:
         self.working = 0
+        self.bodies = 0  # bytes
+        self._bodies: dict[int, int] = {}  # by request
+        self._max_bodies = max_bodies
         self.waiting = 0
         self.refused = 0
         self.draining = False
@@ -52,6 +63,19 @@ class Gate:
         MEMORY.add_queue(
             "long polls", self, lambda it: it.waiting * _WAITING, max_waiting * _WAITING
         )
+        MEMORY.add_queue("bodies", self, lambda it: it.bodies, max_bodies)
+
+    def hold(self, request: int, size: int) -> None:
+        """Count bytes of a request's body, until it leaves. Raises: 503.
+
+        One body is always let in, or a small bound would let nobody in.
+        """
+        others = self.bodies - self._bodies.get(request, 0)
+        if others and self.bodies + size > self._max_bodies:
+            self.refused += 1
+            raise errors.overloaded()
+        self._bodies[request] = self._bodies.get(request, 0) + size
+        self.bodies += size
 
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Have `callback` answer its long polls when the server is about to stop."""
@@ -70,8 +94,9 @@ class Gate:
                 raise errors.overloaded()
             self.working += 1
 
-    def leave(self, *, long_poll: bool) -> None:
-        """Count it no longer."""
+    def leave(self, *, long_poll: bool, request: int = 0) -> None:
+        """Count it no longer, nor its body."""
+        self.bodies -= self._bodies.pop(request, 0)
         if long_poll:
             self.waiting -= 1
         else:

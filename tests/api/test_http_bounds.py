@@ -60,6 +60,34 @@ async def test_more_work_than_the_bound_is_refused() -> None:
         assert (await server.call("GET", V3 + "/maybe"))[0] == 200
 
 
+async def test_bodies_under_way_are_bounded_together() -> None:
+    async with fake_server(gate=Gate(max_bodies=1000)) as server:
+        gate = server.hall.gate
+        server.state.slow.set()
+
+        async def begin() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            head = f"POST {V3}/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 1002\r\n\r\n"
+            writer.write(head.encode())
+            return reader, writer
+
+        (first, to_first), (second, to_second) = await begin(), await begin()
+        while gate.working < 2:
+            await asyncio.sleep(0.01)
+        to_first.write(b"{" + b" " * 600)
+        while gate.bodies < 601:
+            await asyncio.sleep(0.01)
+        to_second.write(b"{" + b" " * 600)
+        assert (await second.readline()).startswith(b"HTTP/1.1 503")
+        to_first.write(b" " * 400 + b"}")  # whose is the only one may be any size
+        assert (await first.readline()).startswith(b"HTTP/1.1 200")
+        while gate.working:
+            await asyncio.sleep(0.01)
+        assert gate.bodies == 0
+        for writer in (to_first, to_second):
+            writer.close()
+
+
 async def test_a_long_poll_ends_with_its_client(server: FakeServer) -> None:
     call = asyncio.create_task(server.call("GET", V3 + "/wait"))
     while not server.state.seen:
