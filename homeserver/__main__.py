@@ -7,7 +7,16 @@ from homeserver.later import load_later
 
 _PAINTER = "rich"
 # For what a server may never be asked: 5 MB.
-LATER = ("aiosmtplib", "difflib", "jinja2", "phonenumbers", "yaml")
+LATER = (
+    "aiosmtplib",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "difflib",
+    "http_ece",
+    "jinja2",
+    "phonenumbers",
+    "py_vapid",
+    "yaml",
+)
 
 
 def main() -> None:

@@ -108,8 +108,7 @@ from homeserver.push import keeping as push_keeping
 from homeserver.push import notifications_api as push_notifications_api
 from homeserver.push import pushers_api as push_pushers_api
 from homeserver.push import store as push_store
-from homeserver.push.keeper import Keeper
-from homeserver.push.sender import PushSender
+from homeserver.push.tasks import pushing
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.relations import client_api as relations_client_api
 from homeserver.relations import subscriptions_api
@@ -329,8 +328,7 @@ class Server:
         await stack.enter_async_context(Media(ctx))
         for work in _upkeep(ctx):
             await stack.enter_async_context(work)
-        await stack.enter_async_context(Keeper(ctx))
-        await stack.enter_async_context(PushSender(ctx))
+        await stack.enter_async_context(pushing(ctx))
         await stack.enter_async_context(DelayedSender(ctx))
         await stack.enter_async_context(BridgeSender(ctx))
         await stack.enter_async_context(GuestWatch(ctx))

@@ -98,4 +98,6 @@ class Context:
     # Schedules what a request wants to have sent later; the ID for that. It is named
     # here as rooms stand above it: homeserver/delayed/schedule.py.
     put_off: Callable[["Context", Any, Any, int], Awaitable[str]] = _put_off_nothing
+    # What more clients are told under /capabilities, by name.
+    capabilities: dict[str, Callable[[], JsonObject]] = field(default_factory=dict)
     parts: Parts = field(default_factory=Parts)

@@ -398,7 +398,8 @@ CREATE TABLE outbox (
     html text COLLATE "C" NOT NULL,
     tries integer NOT NULL DEFAULT 0,
     due_at timestamptz NOT NULL DEFAULT now(),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    unsubscribe text COLLATE "C" NOT NULL DEFAULT ''  -- the address for that, if any
 );
 CREATE INDEX outbox_due ON outbox (due_at);
 
@@ -846,11 +847,37 @@ CREATE TABLE pushers (
     retry_at timestamptz,
     holder text COLLATE "C",                   -- the process that sends for it now
     until timestamptz,                         -- and how long it may
+    enabled boolean NOT NULL DEFAULT true,
+    counts boolean NOT NULL DEFAULT true,      -- false: not told of badges (MSC4076)
+    activated boolean NOT NULL DEFAULT true,   -- false: Web Push, not acknowledged yet
+    token text COLLATE "C",                    -- with it a client acknowledges, or the
+                                               -- reader of an e-mail unsubscribes
+    token_until timestamptz,
+    token_sent boolean NOT NULL DEFAULT true,
     PRIMARY KEY (user_id, app_id, pushkey),
     FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
 );
 CREATE INDEX pushers_pushkey ON pushers (app_id, pushkey);
 CREATE INDEX pushers_retry ON pushers (retry_at) WHERE retry_at IS NOT NULL;
+CREATE UNIQUE INDEX pushers_token ON pushers (token);
+
+-- When a pusher last sent an e-mail about a room, and how long it then keeps silent.
+CREATE TABLE push_mails (
+    user_id text COLLATE "C" NOT NULL,
+    app_id text COLLATE "C" NOT NULL,
+    pushkey text COLLATE "C" NOT NULL,
+    room_nid bigint NOT NULL,
+    sent_at timestamptz NOT NULL DEFAULT now(),
+    wait_s integer NOT NULL,
+    PRIMARY KEY (user_id, app_id, pushkey, room_nid),
+    FOREIGN KEY (user_id, app_id, pushkey) REFERENCES pushers ON DELETE CASCADE
+);
+
+-- The key that Web Push services know this server by (RFC 8292): P-256, 32 bytes.
+CREATE TABLE vapid_key (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    private_key bytea NOT NULL
+);
 
 -- ── Sliding sync ─────────────────────────────────────────────────────────────────
 

@@ -37,6 +37,7 @@ async def get_capabilities(ctx: Context, request: ClientRequest) -> Answer:
     return {
         "capabilities": {
             **more,
+            **{name: tell() for name, tell in ctx.capabilities.items()},
             "m.change_password": {"enabled": True},
             "m.room_versions": {
                 "default": ctx.config.default_room_version,

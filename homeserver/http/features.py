@@ -59,6 +59,10 @@ FEATURES: Final = (
     Feature("org.matrix.msc4354", 4354, "sticky events"),
     Feature("org.matrix.msc3026.busy_presence", 3026, "busy as a state of presence"),
     Feature("org.matrix.msc3391", 3391, "deleting account data"),
+    Feature("org.matrix.msc3881", 3881, "pushers switched off from another device"),
+    Feature(
+        "org.matrix.msc3881.stable", 3881, "pushers switched off from another device"
+    ),
     Feature("org.matrix.msc4140", 4140, "delayed events"),
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),
     Feature("org.matrix.msc4262", 4262, "profiles of others in sliding sync"),

@@ -22,6 +22,8 @@ from homeserver.push.pushers import Pusher
 
 # Whoever could not be told for a long time is told of the last ones.
 MOST: Final = 50
+# Of a pusher's data: how it is reached.
+_OURS: Final = ("url", "auth")
 _BADGES: Final = 24 * MIB
 _BADGE_COST: Final = 500  # bytes, roughly; and of each room
 _ROOM_COST: Final = 200
@@ -35,6 +37,12 @@ class News:
     room: Room
     event: StoredEvent
     outcome: Outcome
+
+    @property
+    def is_urgent(self) -> bool:
+        """Only what makes a noise, or may once it is decrypted, must wake a device."""
+        is_loud = self.outcome.highlights or "sound" in _tweaks(self.outcome.actions)
+        return is_loud or self.event.pdu.type == "m.room.encrypted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,7 @@ class Newsroom:
             return told
         told["type"] = event.type
         told["sender"] = event.sender
-        told["prio"] = _prio(news)
+        told["prio"] = "high" if news.is_urgent else "low"
         told["content"] = event.content
         told["user_is_target"] = event.key == ("m.room.member", pusher.user_id)
         for name, key, part in (
@@ -192,12 +200,15 @@ def badge_notification(
         "app_id": pusher.app_id,
         "pushkey": pusher.pushkey,
         "pushkey_ts": pusher.ts,
-        "data": {name: v for name, v in pusher.data.items() if name != "url"},
+        "data": {name: v for name, v in pusher.data.items() if name not in _OURS},
     }
     if tweaks is not None:
         device["tweaks"] = tweaks
-    # "Counts whose value is zero should be omitted."
-    return {"counts": {"unread": badge} if badge else {}, "devices": [device]}
+    told: JsonObject = {"devices": [device]}
+    if pusher.counts:
+        # "Counts whose value is zero should be omitted."
+        told["counts"] = {"unread": badge} if badge else {}
+    return told
 
 
 def _tweaks(actions: Sequence[JsonValue]) -> JsonObject:
@@ -206,9 +217,3 @@ def _tweaks(actions: Sequence[JsonValue]) -> JsonObject:
         for action in actions
         if isinstance(action, dict) and "set_tweak" in action
     }
-
-
-def _prio(news: News) -> str:
-    """Only what makes a noise, or may once it is decrypted, must wake a device."""
-    is_loud = news.outcome.highlights or "sound" in _tweaks(news.outcome.actions)
-    return "high" if is_loud or news.event.pdu.type == "m.room.encrypted" else "low"

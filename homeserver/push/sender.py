@@ -28,7 +28,9 @@ from homeserver.push import pushers
 from homeserver.push.counts import unread_counts
 from homeserver.push.gateway import GatewayFailed, Gateways
 from homeserver.push.news import Newsroom, badge_notification
-from homeserver.push.pushers import Pusher
+from homeserver.push.pushers import WEB_PUSH, Pusher
+from homeserver.push.vapid import VapidKey
+from homeserver.push.web_push import WebPush
 
 LEASE_SECONDS: Final = 60.0
 _RENEW_SECONDS: Final = 20.0
@@ -57,6 +59,7 @@ class _Cursor:
     pusher: Pusher
     position: int
     failures: int
+    token: str | None = None  # as of Claimed
     badge: int | None = None
 
 
@@ -77,6 +80,7 @@ class PushSender:
         self._ctx = ctx
         self._me = secrets.token_hex(8)
         self._gateways = Gateways(ctx.config)
+        self._web_push = WebPush(self._gateways, ctx.parts.get(VapidKey))
         self._news = Newsroom(ctx.db, ctx.live, unread_counts(ctx.db, ctx.live))
         self._users: set[UserId] = set()  # all who have a pusher
         self._held: dict[UserId, _Held] = {}
@@ -236,9 +240,12 @@ class PushSender:
         user = await self._ctx.live.user(user_id)
         async with self._ctx.db.transaction() as tx:
             claimed = await pushers.claim(tx, user_id, self._me, LEASE_SECONDS)
-            is_there = bool(claimed) or bool(await pushers.read_pushers(tx, user_id))
+            found = await pushers.read_pushers(tx, user_id)
+        is_there = any(pusher.is_told for pusher in found)
         if claimed:
-            cursors = [_Cursor(c.pusher, c.position, c.failures) for c in claimed]
+            cursors = [
+                _Cursor(c.pusher, c.position, c.failures, c.token) for c in claimed
+            ]
             held = self._held[user_id] = _Held(user, cursors)
             held_users.set(len(self._held))
             return held
@@ -252,6 +259,8 @@ class PushSender:
         user_id = held.user.user_id
         held.active_at = self._ctx.clock.monotonic()
         upto = self._ctx.live.position
+        for cursor in [each for each in held.cursors if each.token is not None]:
+            await self._send_token(held, cursor)
         after = min((cursor.position for cursor in held.cursors), default=upto)
         async with self._turn:
             found = await self._news.between(user_id, after, upto)
@@ -262,12 +271,14 @@ class PushSender:
             for news in found:
                 if news.position > cursor.position:
                     told = await self._news.notification(cursor.pusher, news, badge)
-                    if not await self._send(held, cursor, told, news.position):
+                    urgent = news.is_urgent
+                    if not await self._send(held, cursor, told, news.position, urgent):
                         break
                     cursor.badge = badge
             else:
                 cursor.position = max(cursor.position, upto)
-                if held.wants_badge and cursor.badge != badge:
+                wants = held.wants_badge and cursor.pusher.counts
+                if wants and cursor.badge != badge:
                     told = badge_notification(cursor.pusher, badge)
                     if await self._send(held, cursor, told, cursor.position):
                         cursor.badge = badge
@@ -277,38 +288,76 @@ class PushSender:
             held_users.set(len(self._held))
 
     async def _send(
-        self, held: _Held, cursor: _Cursor, told: JsonObject, position: int
+        self,
+        held: _Held,
+        cursor: _Cursor,
+        told: JsonObject,
+        position: int,
+        is_urgent: bool = False,  # noqa: FBT001, FBT002 - of News
     ) -> bool:
         """Send one notification; False: the pusher is not ours any more."""
         pusher = cursor.pusher
         if cursor not in held.cursors or self._is_stopping:
             return False
         try:
-            rejected = await self._gateways.notify(str(pusher.data["url"]), told)
+            is_taken = await self._pass_on(pusher, told, is_urgent=is_urgent)
         except GatewayFailed as error:
-            pushed.labels("failed").inc()
-            delay = min(_FIRST_DELAY * 2**cursor.failures, _LONGEST_DELAY)
-            delay *= random.uniform(0.8, 1.2)  # noqa: S311 - only spreads retries
-            log.info("a push gateway failed", reason=str(error), retry_seconds=delay)
-            async with self._ctx.db.transaction() as tx:
-                await pushers.note_failure(tx, pusher, self._me, delay)
-            self._drop(held, cursor)
+            await self._put_off(held, cursor, error)
             return False
         async with self._ctx.db.transaction() as tx:
-            if pusher.pushkey in rejected:
+            if is_taken:
+                pushed.labels("sent").inc()
+                is_ours = await pushers.save(tx, pusher, self._me, position)
+            else:
                 pushed.labels("rejected").inc()
                 user_id, app_id = pusher.user_id, pusher.app_id
                 await pushers.delete_pusher(tx, user_id, app_id, pusher.pushkey)
                 is_ours = False
-            else:
-                pushed.labels("sent").inc()
-                is_ours = await pushers.save(tx, pusher, self._me, position)
         if not is_ours:
             self._drop(held, cursor)
             return False
         cursor.failures = 0
         cursor.position = max(cursor.position, position)
         return True
+
+    async def _pass_on(
+        self, pusher: Pusher, told: JsonObject, *, is_urgent: bool
+    ) -> bool:
+        """Send a notification its way; False: its push key is rejected."""
+        if pusher.kind == WEB_PUSH:
+            return await self._web_push.send(pusher, told, is_urgent=is_urgent)
+        rejected = await self._gateways.notify(str(pusher.data["url"]), told)
+        return pusher.pushkey not in rejected
+
+    async def _send_token(self, held: _Held, cursor: _Cursor) -> None:
+        """Have the client of a new Web Push subscription show that it gets messages."""
+        pusher, is_there = cursor.pusher, True
+        try:
+            if cursor.token:
+                is_there = await self._web_push.send_token(pusher, cursor.token)
+        except GatewayFailed as error:
+            await self._put_off(held, cursor, error)
+            return
+        async with self._ctx.db.transaction() as tx:
+            if is_there:
+                await pushers.note_token_sent(tx, pusher, self._me)
+            else:
+                user_id, app_id = pusher.user_id, pusher.app_id
+                await pushers.delete_pusher(tx, user_id, app_id, pusher.pushkey)
+        self._drop(held, cursor)
+
+    async def _put_off(
+        self, held: _Held, cursor: _Cursor, error: GatewayFailed
+    ) -> None:
+        """Try again later, each time after a longer while."""
+        pushed.labels("failed").inc()
+        delay = min(_FIRST_DELAY * 2**cursor.failures, _LONGEST_DELAY)
+        delay *= random.uniform(0.8, 1.2)  # noqa: S311 - only spreads retries
+        delay = max(delay, error.retry_after_s)
+        log.info("a push gateway failed", reason=str(error), retry_seconds=delay)
+        async with self._ctx.db.transaction() as tx:
+            await pushers.note_failure(tx, cursor.pusher, self._me, delay)
+        self._drop(held, cursor)
 
     @staticmethod
     def _drop(held: _Held, cursor: _Cursor) -> None:

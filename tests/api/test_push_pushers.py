@@ -117,7 +117,18 @@ async def test_pushers_are_set_changed_and_deleted(alice, bob):
     more = {"format": "event_id_only", "brand": "x\0y"}
     await sets(alice, pusher(URL, "k\0", profile_tag="tag", data=more))
     [one] = await shown(alice)
-    assert one == pusher(URL, "k\0", profile_tag="tag", data=more)
+    assert one == pusher(
+        URL,
+        "k\0",
+        profile_tag="tag",
+        data=more,
+        enabled=True,
+        device_id=alice.device_id,
+        **{
+            "org.matrix.msc3881.enabled": True,
+            "org.matrix.msc3881.device_id": alice.device_id,
+        },
+    )
     await sets(alice, pusher(URL, "k\0", lang="de"))
     await sets(alice, pusher(URL, "other"))
     assert [(p["pushkey"], p["lang"]) for p in await shown(alice)] == [
@@ -147,6 +158,55 @@ async def test_a_pusher_goes_with_its_device(hearth, alice):
     assert len(await shown(alice)) == 2
     await other.post(path("logout"))
     assert [p["pushkey"] for p in await shown(alice)] == ["own"]
+
+
+async def test_another_device_switches_a_pusher_off_and_on(pushing, person, gateway):
+    alice, bob = await person(pushing), await person(pushing)
+    room = await in_a_room(alice, bob)
+    desktop = await pushing.logs_in(bob.user_id)
+    await sets(bob, pusher(gateway.url, data={"format": "event_id_only"}))
+    [one] = await shown(desktop)
+    assert one["device_id"] == one["org.matrix.msc3881.device_id"] == bob.device_id
+    off = {**one, "enabled": False, "org.matrix.msc3881.enabled": False}
+    await desktop.post(path("pushers", "set"), off)
+    [one] = await shown(bob)
+    assert one["enabled"] is one["org.matrix.msc3881.enabled"] is False
+    assert one["device_id"] == bob.device_id
+    missed = await alice.sends(room, "nobody is told of this")
+    await bob.marks_read(room, missed)
+    missed = await alice.sends(room, "nor of this, whenever it is on again")
+    # Another client names the field as the specification will.
+    on = {key: value for key, value in one.items() if "msc3881" not in key}
+    await desktop.post(path("pushers", "set"), {**on, "enabled": True})
+    await desktop.post(path("logout"))
+    [one] = await shown(bob)
+    assert (one["enabled"], one["device_id"]) == (True, bob.device_id)
+    told = await alice.sends(room, "told")
+    await gateway.hears(1)
+    assert gateway.events() == [told]
+    assert gateway.told[0]["counts"] == {"unread": 2}
+    assert missed not in gateway.events()
+    bad = refusal(sets(bob, pusher(gateway.url, enabled="yes")))
+    assert await bad == BAD_JSON
+
+
+@pytest.mark.parametrize("place", ["in the request", "in its data"])
+async def test_a_client_may_count_for_itself(pushing, person, gateway, place):
+    alice, bob = await person(pushing), await person(pushing)
+    room = await in_a_room(alice, bob)
+    name = "org.matrix.msc4076.disable_badge_count"
+    if place == "in its data":
+        await sets(bob, pusher(gateway.url, data={name: True}))
+    else:
+        await sets(bob, pusher(gateway.url, **{name: True}))
+    event_id = await alice.sends(room, "x")
+    [told] = await gateway.hears(1)
+    assert told["event_id"] == event_id
+    assert "counts" not in told
+    await bob.marks_read(room, event_id)  # which is no news for this pusher
+    await alice.sends(room, "y")
+    await gateway.hears(2)
+    assert all("event_id" in each for each in gateway.told)
 
 
 async def test_what_is_no_pusher_is_refused(alice, another):

@@ -25,12 +25,16 @@ BESIDES_THE_SPECIFICATION = (
     "/.well-known/openid-configuration",  # MSC2965 as it was once
     "/_matrix/client/unstable/",
     "/_matrix/client/v1/rtc/",  # MSC4143
+    "/_matrix/client/v3/pushers/ack",  # MSC4174
+    "/_matrix/client/r0/pushers/ack",
 )
 # What clients rely on although the page has it otherwise: where, status, reply.
 AGREED = (
     # Without TURN servers. With an empty list, as the page wants it, a browser refuses
     # to make a connection at all.
     ("/_matrix/client/v3/voip/turnServer", 200, {}),
+    # MSC4174: what has been set is still to be acknowledged.
+    ("/_matrix/client/v3/pushers/set", 201, {}),
 )
 # A service registers without its token: its text wants these, its page has only flows.
 NO_SERVICE = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN")
