@@ -113,6 +113,8 @@ def _hide_secrets(_: object, __: str, event: EventDict) -> EventDict:
             most = MAX_TRACEBACK if key == "exception" else MAX_VALUE
             event[key] = hide(value if len(value) <= most else value[:most] + "…")
         elif not isinstance(value, int | float | bool | None):
+    # It tells of each connection that it cannot make; homeserver.db tells it once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
             event[key] = _plain(value)
     return event
 

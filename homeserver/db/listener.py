@@ -9,6 +9,7 @@ import asyncpg
 import structlog
 
 from homeserver.db.errors import DatabaseUnavailable
+from homeserver.db.sessions import notice_silence
 
 OnNotification = Callable[[str | None], None]
 
@@ -59,6 +60,7 @@ class Listener:
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": "hearth listen"},
         )
+        notice_silence(connection)
         try:
             await connection.add_listener(self._channel, self._on_payload)
         except BaseException:

@@ -123,15 +123,18 @@ async def pending(dsn: str, schema: Schema | None = None) -> list[str]:
 
 async def connect(dsn: str) -> asyncpg.Connection:
     """One connection with the migrations' time-outs. Raises: as `migrate`."""
-    settings = {"lock_timeout": LOCK_TIMEOUT, "application_name": "hearth migrate"}
     try:
-        return await asyncpg.connect(dsn, timeout=10, server_settings=settings)
+        name = {"application_name": "hearth migrate"}
+        connection = await asyncpg.connect(dsn, timeout=10, server_settings=name)
+        # Not at the connection's begin, which a pooler may refuse.
+        await connection.execute(f"SET lock_timeout TO '{LOCK_TIMEOUT}'")
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if is_lost(error):
             raise DatabaseUnavailable(f"cannot reach the database: {error}") from error
         raise DatabaseError(f"the database refuses us: {error}") from error
     except (OSError, ValueError) as error:
         raise DatabaseUnavailable(f"cannot reach the database: {error}") from error
+    return connection
 
 
 async def _migrate(

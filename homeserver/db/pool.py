@@ -10,6 +10,7 @@ while committing. The pool finds its way back by itself when the server does.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeAlias, TypeVar
@@ -26,6 +27,7 @@ from homeserver.db.errors import (
     NotCommitted,
 )
 from homeserver.db.listener import Listener, OnNotification
+from homeserver.db.sessions import COMMAND_SECONDS, notice_silence, prepare
 
 # A connection, inside a transaction where the caller writes.
 Tx: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
@@ -40,15 +42,6 @@ STATEMENTS: Final = 128
 _STATEMENT: Final = 4 * KIB
 MAX_PAYLOAD_BYTES: Final = 7999  # PostgreSQL's limit for NOTIFY
 
-SESSION_SETTINGS: Final = {
-    # A hung process cannot hold the sequencer row.
-    "idle_in_transaction_session_timeout": "15s",
-    "statement_timeout": "60s",
-    "lock_timeout": "10s",
-    "jit": "off",
-    "timezone": "UTC",
-}
-
 # The server is gone, going, or not there yet; nothing is wrong with the statement.
 # InternalClientError: asyncpg heard the server's farewell on an idle connection.
 LOST: Final = (
@@ -60,6 +53,8 @@ LOST: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
 )
+# It lives and cannot: no room on the disk, no memory.
+SHORT_OF: Final = (asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +75,30 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, LOST)
 
 
+class Health:
+    """Whether the database answers; the log is told when that changes."""
+
+    __slots__ = ("failing_since",)
+
+    def __init__(self) -> None:
+        self.failing_since: float | None = None
+
+    def fails(self, reason: object) -> None:
+        """It did not do what it was asked for."""
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+            log.error(
+                "the database fails; requests that need it get 503", reason=str(reason)
+            )
+
+    def answers(self) -> None:
+        """It did. Call it only when it is failing: this is on every request's way."""
+        if self.failing_since is not None:
+            after = time.monotonic() - self.failing_since
+            self.failing_since = None
+            log.warning("the database answers again", after_s=round(after, 1))
+
+
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
     """Spare the round trip that clears session state: we never set any."""
 
@@ -98,6 +117,7 @@ class Database:
         MEMORY.add_queue(
             "prepared statements", self, lambda it: it.connections * each, size * each
         )
+        self.health = Health()
 
     @property
     def connections(self) -> int:
@@ -126,7 +146,9 @@ class Database:
                     max_cached_statement_lifetime=0,
                     max_cacheable_statement_size=64 * 1024,
                     reset=_leave_as_it_is,
-                    server_settings=SESSION_SETTINGS | {"application_name": name},
+                    init=prepare,
+                    command_timeout=COMMAND_SECONDS,
+                    server_settings={"application_name": name},
                 )
             except DRIVER_ERRORS as error:
                 if is_lost(error) or isinstance(error, OSError):
@@ -142,15 +164,17 @@ class Database:
 
         Raises: DatabaseUnavailable.
         """
-        return Use(self._pool)
+        return Use(self._pool, self.health)
 
     def snapshot(self) -> "Use":
         """A read-only transaction: all its statements see one state of the database.
 
         Raises: DatabaseUnavailable.
         """
-        return TransactionUse(
-            self._pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        return SnapshotUse(
+            self._pool,
+            self.health,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         )
 
     def transaction(self) -> "Use":
@@ -159,7 +183,7 @@ class Database:
         Raises: DatabaseUnavailable and NotCommitted when nothing was committed;
         CommitUnknown when the connection was lost while committing.
         """
-        return TransactionUse(self._pool, "BEGIN")
+        return TransactionUse(self._pool, self.health, "BEGIN")
 
     def preparation(self) -> "Use":
         """A transaction for rows that count only once a later transaction names them.
@@ -169,7 +193,9 @@ class Database:
 
         Raises: as `transaction`.
         """
-        return TransactionUse(self._pool, "BEGIN; SET LOCAL synchronous_commit TO off")
+        return TransactionUse(
+            self._pool, self.health, "BEGIN; SET LOCAL synchronous_commit TO off"
+        )
 
     async def listen(self, channel: str, callback: OnNotification) -> Listener:
         """Call back with every payload sent to the channel from now on.
@@ -202,6 +228,7 @@ class Database:
                         timeout=NOTIFY_SECONDS,
                         server_settings={"application_name": "hearth notify"},
                     )
+                    notice_silence(self._notifier)
                 await self._notifier.execute(
                     "SELECT pg_notify($1, $2)", channel, payload
                 )
@@ -236,12 +263,13 @@ class Database:
 class Use:
     """One use of a connection of the pool, for `async with`."""
 
-    __slots__ = ("_connection", "_pool")
+    __slots__ = ("_connection", "_health", "_pool")
 
     # A class and not a generator: it is on the way of every request.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, health: Health) -> None:
         self._pool = pool
+        self._health = health
         self._connection: PoolConnectionProxy
 
     async def __aenter__(self) -> Tx:
@@ -249,10 +277,12 @@ class Use:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 self._connection = await self._pool.acquire()
         except TimeoutError:
+            self._health.fails("no connection")
             raise DatabaseUnavailable(
                 f"no database connection became free in {ACQUIRE_SECONDS:.0f} s"
             ) from None
         except DRIVER_ERRORS as error:
+            self._health.fails(error)
             raise DatabaseUnavailable(
                 f"the database cannot be reached: {error}"
             ) from error
@@ -264,7 +294,7 @@ class Use:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        lost = error is not None and is_lost(error)
+        lost = error is not None and self._is_lost(error)
         if lost:
             with contextlib.suppress(asyncpg.InterfaceError):
                 self._connection.terminate()  # the pool must not hand it out again
@@ -274,9 +304,21 @@ class Use:
             # The pool has dropped it and makes a new one when it is needed.
             log.debug("database connection dropped", reason=str(reason))
         if lost:
+            self._health.fails(error)
             raise DatabaseUnavailable(
                 f"the database connection was lost: {error}"
             ) from error
+        if isinstance(error, SHORT_OF):
+            self._health.fails(error)
+            raise DatabaseUnavailable(f"the database cannot: {error}") from error
+        if error is None and self._health.failing_since is not None:
+            self._health.answers()
+
+    def _is_lost(self, error: BaseException) -> bool:
+        if isinstance(error, OSError):  # what the kernel found out, or the caller's own
+            return self._connection.is_closed()
+        # Who was the primary is a standby now.
+        return is_lost(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 
 
 class TransactionUse(Use):
@@ -284,8 +326,8 @@ class TransactionUse(Use):
 
     __slots__ = ("_begin",)
 
-    def __init__(self, pool: asyncpg.Pool, begin: str) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: asyncpg.Pool, health: Health, begin: str) -> None:
+        super().__init__(pool, health)
         self._begin = begin
 
     async def __aenter__(self) -> Tx:
@@ -322,6 +364,16 @@ class TransactionUse(Use):
         if told != "COMMIT":
             # A statement failed, and its error did not leave the block.
             raise NotCommitted("an error within the transaction was passed over")
+
+
+class SnapshotUse(TransactionUse):
+    """The same for what does not write."""
+
+    __slots__ = ()
+
+    def _is_lost(self, error: BaseException) -> bool:
+        slip = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+        return super()._is_lost(error) and not slip
 
 
 async def retrying(operation: Callable[[], Awaitable[T]], patience: float) -> T:

@@ -22,7 +22,7 @@ from federation.canonical_json import JsonObject
 from federation.errors import ProtocolError
 from homeserver import errors
 from homeserver.context import Context
-from homeserver.db.errors import DatabaseError
+from homeserver.db.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
 from homeserver.errors import MatrixError
 from homeserver.http import guests, replies
 from homeserver.http.addresses import Proxies
@@ -401,6 +401,9 @@ def _as_matrix_error(error: Exception) -> MatrixError:
         return errors.unknown("The body cannot be read.")
     if isinstance(error, Overloaded | Conflict):
         return errors.overloaded()
+    if isinstance(error, DatabaseUnavailable | CommitUnknown):
+        log.debug("no database for a request", reason=str(error))
+        return errors.unavailable()
     if isinstance(error, DatabaseError):
         log.error("the database failed", exc_info=error)
         return errors.unavailable()

@@ -21,8 +21,8 @@ class ChildFailedError(AssertionError):
     """The server did not come up, or not go down; the text ends with its log."""
 
 
-def _die_with_parent() -> None:
-    # In the child: whatever ends the tests ends their servers.
+def die_with_parent() -> None:
+    """In the child: whatever ends the tests ends their servers."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -65,7 +65,7 @@ class Child:
                 cwd=self.cwd,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - takes no lock
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - takes no lock
             )
 
     async def stop(self, grace: float = 20) -> int:

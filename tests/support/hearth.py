@@ -23,6 +23,10 @@ class Hearth(Homeserver):
         self, directory: Path, authority: CertificateAuthority, *, database: str = ""
     ) -> None:
         self._config = directory / "hearth.toml"
+        # What processes of one server share: files, and the key that signs.
+        self.data = directory / "data"
+        # More keys of the configuration's top level.
+        self.keys: dict[str, str] = {}
         super().__init__(directory, authority, database=database)
 
     def argv(self) -> list[str]:
@@ -43,8 +47,9 @@ class Hearth(Homeserver):
         self._config.write_text(
             f"""
 server_name = "{self.name}"
-data_dir = {_toml(self.directory / "data")}
+data_dir = {_toml(self.data)}
 database_url = {_toml(self.database)}
+{chr(10).join(f"{key} = {value}" for key, value in self.keys.items())}
 public_base_url = "{self.base_url}"
 
 [[listen]]
