@@ -31,6 +31,7 @@ from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
 from homeserver.rooms.build import CREATE, note_redaction
 from homeserver.rooms.current import note_state
+from homeserver.rooms.extremities import covered_by
 from homeserver.rooms.policy import POLICY, is_advised_against
 from homeserver.rooms.redact_on_ban import redacted_by
 from homeserver.rooms.reversals import reversals
@@ -403,8 +404,9 @@ async def _step(
 ) -> Step:
     """The step that puts the event into the room's timeline."""
     event, room, head = judged.event, writer.room, writer.head
+    covered = await covered_by(live, event)
     extremities = [
-        n for n in head.extremities if n not in event.prev_nids and not incoming.begins
+        n for n in head.extremities if n not in covered and not incoming.begins
     ]
     if not judged.awaited or not extremities:
         extremities.append(event.nid)

@@ -9,7 +9,14 @@ Spec: server-server-api#backfilling-and-retrieving-missing-events
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -235,14 +242,20 @@ async def _accept_previous(source: Source, pdu: Pdu) -> None:
 
 
 async def _fetch_previous(source: Source, pdu: Pdu) -> list[Verified]:
-    """Events between our extremities and the event, the shallowest first."""
+    """Events between what we have and the event, the shallowest first.
+
+    A server that does not know our extremities yet gives more than that: history from
+    before we were in the room. It is no news, and nothing is to rest on it.
+    """
     ctx, room = source.ctx, source.room
     heads = await ctx.live.events.by_nids(room.head.extremities[-_EARLIEST:])
     earliest = tuple(event.event_id for event in heads.values())
     latest: tuple[EventId, ...] = (pdu.event_id,)
-    if not await _lacking(source, pdu.prev_events):
+    lacking = await _lacking(source, pdu.prev_events)
+    if not lacking:
         return []  # somebody else's gap was this one
     found: dict[EventId, Verified] = {}
+    needed: dict[EventId, Verified] = {}
     for _ in range(_MISSING_REQUESTS):
         query = MissingEventsQuery(earliest, latest, MISSING_LIMIT)
         try:
@@ -259,17 +272,32 @@ async def _fetch_previous(source: Source, pdu: Pdu) -> list[Verified]:
         checked = await source.check(raws[:MISSING_LIMIT])
         new = {e: v for e, v in checked.items() if e not in found}
         found.update(new)
-        still = await _lacking(
+        lacking |= await _lacking(
             source, (e for v in new.values() for e in v.pdu.prev_events)
         )
+        needed = _way_to(pdu, found, lacking)
         latest = tuple(
             event_id
-            for event_id, verified in new.items()
-            if any(e in still and e not in found for e in verified.pdu.prev_events)
+            for event_id, verified in needed.items()
+            if any(e in lacking and e not in found for e in verified.pdu.prev_events)
         )
-        if not latest:
+        if not new or not latest:
             break
-    return sorted(found.values(), key=lambda verified: verified.pdu.depth)
+    return sorted(needed.values(), key=lambda verified: verified.pdu.depth)
+
+
+def _way_to(
+    pdu: Pdu, found: Mapping[EventId, Verified], lacking: Collection[EventId]
+) -> dict[EventId, Verified]:
+    """Of the events found, those that lead from what we have to the event."""
+    needed: dict[EventId, Verified] = {}
+    wanted = list(pdu.prev_events)
+    while wanted:
+        event_id = wanted.pop()
+        if event_id in lacking and event_id in found and event_id not in needed:
+            needed[event_id] = found[event_id]
+            wanted += found[event_id].pdu.prev_events
+    return needed
 
 
 async def _lacking(source: Source, event_ids: Iterable[EventId]) -> set[EventId]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from federation.pdu import Pdu, parse_pdu
 from federation.room_versions import ROOM_VERSIONS
 from tests.support.client import Client
 from tests.support.peer import Peer, PeerRoom
@@ -47,6 +48,7 @@ class LyingRoom:
         self.rules = self.room.event("m.room.join_rules", {"join_rule": "public"}, "")
         self.state = [self.create, self.host_joins, self.levels, self.rules]
         self.given: dict[str, Any] = {}
+        self.joined: list[Pdu] = []  # the joins that were handed in
         peer.answers["v1/make_join/"] = self._make_join
         peer.answers["v2/send_join/"] = self._send_join
 
@@ -70,6 +72,7 @@ class LyingRoom:
         }
         return {"room_version": self.version.identifier, "event": template}
 
-    async def _send_join(self, _: web.Request) -> dict[str, Any]:
+    async def _send_join(self, request: web.Request) -> dict[str, Any]:
+        self.joined.append(parse_pdu(await request.json(), self.version))
         events = [event.json for event in self.state]
         return {"state": events, "auth_chain": events, **self.given}
