@@ -1045,7 +1045,10 @@ CREATE TABLE search_index (
     length integer NOT NULL,                   -- words of the text
     words tsvector NOT NULL
 );
-CREATE INDEX search_index_words ON search_index USING gin (words);
+-- What was not yet sorted into it is gone through by every search: kept short.
+CREATE INDEX search_index_words ON search_index USING gin (words)
+    WITH (gin_pending_list_limit = 128);
+CREATE INDEX search_index_position ON search_index (position);
 
 -- How far the index goes. While `scan_nid` is there, older events are still put in.
 CREATE TABLE search_cursor (

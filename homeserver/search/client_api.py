@@ -59,14 +59,13 @@ async def search(ctx: Context, request: ClientRequest) -> Answer:
     query = parse_query(asked.search_term)
     wanted = _filter(asked)
     limit = DEFAULT_LIMIT if wanted.limit is None else wanted.limit
-    found, count = Found((), None), 0
+    found = Found((), None)
     finder = Search(ctx, request.user_id, asked, query, wanted)
     if not query.is_empty:
         await wait_for_index(ctx.db, _INDEX_SECONDS)
         await finder.begin()
         found = await finder.page(token, max(1, min(limit, MAX_LIMIT)))
-        count = await finder.count()
-    answer = await _Answer(ctx, request, asked, query).of(finder, found, token, count)
+    answer = await _Answer(ctx, request, asked, query).of(finder, found, token)
     return spliced({"search_categories": {"room_events": answer}})
 
 
@@ -90,13 +89,11 @@ class _Answer:
         self._query = query
         self._shown = Shown(ctx, request)
 
-    async def of(
-        self, finder: Search, found: Found, token: Token | None, count: int
-    ) -> Json:
+    async def of(self, finder: Search, found: Found, token: Token | None) -> Json:
         """The category's section."""
         results = await self._bundled(found.results)
         answer: Json = {
-            "count": count,
+            "count": found.count,
             "highlights": self._query.highlights(
                 (result.text for result in results), _MAX_HIGHLIGHTS
             ),

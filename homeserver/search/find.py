@@ -1,6 +1,7 @@
 """Finding: matches in their order, of those rooms and events that the user may see."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +22,7 @@ from homeserver.search.words import Query
 
 # Of what matches, so many are looked at for one page before it is given as it is.
 _MOST_BATCHES: Final = 10
-_SMALLEST_BATCH: Final = 50
+_LARGEST_BATCH: Final = 200
 _PENDING: Final = frozenset(("invite", "knock"))
 
 
@@ -47,10 +48,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page. `end` is where the next one begins; None: there is none."""
+    """A page. `end` is where the next one begins; None: there is none.
+
+    `count` is how many match in all, about.
+    """
 
     results: Sequence[Result]
     end: Place | None
+    count: int = 0
 
 
 class Search:
@@ -72,7 +77,6 @@ class Search:
         names = asked.keys if asked.keys is not None else [n for n, _ in KEYS.values()]
         self._keys = [number for name, number in KEYS.values() if name in names]
         self._access: dict[int, Access | None] = {}
-        self._room_ids: Mapping[int, RoomId] = {}
         self.wanted: Wanted
 
     async def begin(self) -> None:
@@ -83,49 +87,53 @@ class Search:
             for nid, member in user.rooms.items()
             if member.membership not in _PENDING and not member.forgotten
         ]
-        rooms = await self._ctx.live.rooms(nids)
-        self._room_ids = {
-            nid: room.room_id
-            for nid, room in rooms.items()
-            if self._filter.keeps_room(room.room_id)
-        }
+        if self._filter.rooms is not None or self._filter.not_rooms:
+            room_ids = await self._ids(nids)
+            nids = [n for n, id_ in room_ids.items() if self._filter.keeps_room(id_)]
         self.wanted = Wanted(
             self._query.tsquery(),
             self._query.exact(),
-            list(self._room_ids),
+            nids,
             self._keys,
             self._filter.senders,
             self._filter.not_senders,
         )
 
-    async def count(self) -> int:
-        """How many match, about."""
-        async with self._ctx.db.read() as tx:
-            return await store.count(tx, self.wanted)
-
     async def page(self, token: Token | None, limit: int) -> Found:
         """The next results, after a token or from the start."""
         wanted = self.wanted
         if token is not None and token.group is not None:
-            wanted = self._of_group(*token.group)
+            wanted = await self._of_group(*token.group)
         place = None if token is None else token.place
         results: list[Result] = []
-        size = max(limit + 1, _SMALLEST_BATCH)
+        count = 0
+        # One more than is wanted tells whether there is more.
+        size = limit + 1
         for _ in range(_MOST_BATCHES):
-            async with self._ctx.db.read() as tx:
-                matches = await store.matches(
-                    tx, wanted, place, size, by_rank=self._by_rank
-                )
+            matches, count = await self._matches(wanted, place, size)
             seen = await self._seen(matches)
             for match in matches:
                 if len(results) == limit:
-                    return Found(results, place)
+                    return Found(results, place, count)
                 place = match.place
                 if match.event_nid in seen:
                     results.append(seen[match.event_nid])
             if len(matches) < size:
-                return Found(results, None)
-        return Found(results, place)
+                return Found(results, None, count)
+            size = min(2 * size, _LARGEST_BATCH)
+        return Found(results, place, count)
+
+    async def _matches(
+        self, wanted: Wanted, after: Place | None, limit: int
+    ) -> tuple[list[Match], int]:
+        """The next matches, and how many there are in all, about."""
+        async with self._ctx.db.snapshot() as tx:
+            await store.plan_for_words(tx)
+            found = await store.few(tx, wanted, after, limit, by_rank=self._by_rank)
+            if found[1] < store.MOST:
+                return found
+            read = store.best if self._by_rank else store.newest
+            return await read(tx, wanted, after, limit), store.MOST
 
     async def groups_with_more(
         self, key: GroupKey, groups: Sequence[str], place: Place
@@ -133,21 +141,24 @@ class Search:
         """Those of the groups that have more matches after a place."""
         more = set()
         for group in groups:
-            async with self._ctx.db.read() as tx:
-                rest = await store.matches(
-                    tx, self._of_group(key, group), place, 1, by_rank=self._by_rank
-                )
-            if rest:
+            wanted = await self._of_group(key, group)
+            matches, _ = await self._matches(wanted, place, 1)
+            if matches:
                 more.add(group)
         return more
 
-    def _of_group(self, key: GroupKey, group: str) -> Wanted:
+    async def _of_group(self, key: GroupKey, group: str) -> Wanted:
         if key == "sender":
             senders = self.wanted.senders
             is_in = senders is None or group in senders
             return replace(self.wanted, senders=[group] if is_in else [])
-        nids = [nid for nid, room_id in self._room_ids.items() if room_id == group]
+        room_ids = await self._ids(self.wanted.room_nids)
+        nids = [nid for nid, room_id in room_ids.items() if room_id == group]
         return replace(self.wanted, room_nids=nids)
+
+    async def _ids(self, nids: Sequence[int]) -> dict[int, RoomId]:
+        async with self._ctx.db.read() as tx:
+            return await store.room_ids(tx, nids)
 
     async def _seen(self, matches: Sequence[Match]) -> dict[int, Result]:
         """Those matches that the user may see and the filter keeps, by event."""
@@ -176,12 +187,13 @@ class Search:
 
     async def _may(self, nid: int) -> Access | None:
         if nid not in self._access:
-            try:
-                may = await access(self._ctx.live, self._room_ids[nid], self._user_id)
-            except MatrixError:
-                self._access[nid] = None
-            else:
-                self._access[nid] = may
+            self._access[nid] = None
+            room = (await self._ctx.live.rooms((nid,))).get(nid)
+            if room is not None:
+                with contextlib.suppress(MatrixError):
+                    self._access[nid] = await access(
+                        self._ctx.live, room.room_id, self._user_id
+                    )
         return self._access[nid]
 
 

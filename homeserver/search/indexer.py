@@ -25,6 +25,7 @@ _LEASE_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 3.0
 # Several messages cost one transaction, and who sends does not feel it.
 _PAUSE_SECONDS: Final = 0.1
+_LOOK_AGAIN_SECONDS: Final = 0.05
 _BATCH: Final = 200
 
 log = structlog.get_logger(__name__)
@@ -172,11 +173,7 @@ async def wait_for_index(db: Database, seconds: float) -> None:
     position: int | None = None
     while True:
         async with db.read() as tx:
-            if position is None:
-                position = await store.position_now(tx)
-            cursor = await store.cursor(tx)
-        if cursor is not None and (cursor.scan_nid or cursor.position >= position):
+            is_there, position = await store.is_at(tx, position)
+        if is_there or loop.time() > deadline:
             return
-        if loop.time() > deadline:
-            return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)

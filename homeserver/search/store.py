@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from federation.ids import RoomId
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_as, fetch_one_as
 from homeserver.live.changes import Kind
@@ -15,7 +16,8 @@ KEYS: Final = {
     "m.room.topic": ("content.topic", 2),
 }
 TYPES: Final = tuple(KEYS)
-_COUNTED: Final = 10_000
+_END: Final = 2**62  # a position after all
+MOST: Final = 2_000  # of what matches, so many are counted, and ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,23 @@ async def cursor(tx: Tx) -> Cursor | None:
     )
 
 
+async def is_at(tx: Tx, position: int | None) -> tuple[bool, int]:
+    """Whether the index goes up to a position, or up to now; and that position.
+
+    While it is made anew, it counts as being there: that takes its time.
+    """
+    row = await tx.fetchrow(
+        """
+        SELECT c.scan_nid > 0 OR c.position >= coalesce($1, s.position) IS TRUE,
+               coalesce($1, s.position)
+          FROM sequencer s LEFT JOIN search_cursor c ON true
+        """,
+        position,
+    )
+    assert row is not None  # noqa: S101 - the sequencer has one row
+    return bool(row[0]), row[1]
+
+
 async def position_now(tx: Tx) -> int:
     """The last position that was given out, by any process."""
     position: int = await tx.fetchval("SELECT position FROM sequencer")
@@ -73,6 +92,14 @@ async def move_cursor(tx: Tx, cursor: Cursor) -> None:
         cursor.position,
         cursor.scan_nid,
     )
+
+
+async def room_ids(tx: Tx, nids: Sequence[int]) -> dict[int, RoomId]:
+    """The IDs of rooms."""
+    rows = await tx.fetch(
+        "SELECT room_nid, room_id FROM rooms WHERE room_nid = ANY($1)", nids
+    )
+    return {row["room_nid"]: RoomId(row["room_id"]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,26 +263,37 @@ class Match:
         return Place(self.rank, self.position)
 
 
-async def matches(
-    tx: Tx, wanted: Wanted, after: Place | None, limit: int, *, by_rank: bool
-) -> list[Match]:
-    """The next matches: whole words and short texts first, or what is newest.
+async def plan_for_words(tx: Tx) -> None:
+    """Let this transaction's statements be planned for the words that they look for.
 
-    Texts count less the longer they are, whole words count twice.
+    A plan that suits rare words takes long for common ones, and the other way round.
     """
-    return await fetch_as(
-        tx,
-        Match,
+    await tx.execute("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
+
+
+async def few(
+    tx: Tx, wanted: Wanted, after: Place | None, limit: int, *, by_rank: bool
+) -> tuple[list[Match], int]:
+    """The next matches, and how many there are: right for less than MOST of them.
+
+    All are found first, by their words. Whole words and short texts come first, or
+    what is newest: texts count less the longer they are, whole words count twice.
+    """
+    rows = await tx.fetch(
         """
-        SELECT event_nid, room_nid, sender, rank, position
-          FROM (SELECT event_nid, room_nid, sender, position,
-                       ((CASE WHEN words @@ $2::tsquery THEN 1.0 ELSE 0.5 END)
-                        / (1 + ln(1 + length)))::float8 AS rank
-                  FROM search_index
-                 WHERE words @@ $1::tsquery AND room_nid = ANY($3) AND key = ANY($4)
-                   AND ($5::text[] IS NULL OR sender = ANY($5))
-                   AND sender <> ALL($6)) AS found
-         WHERE $7::bigint IS NULL
+        WITH found AS MATERIALIZED (
+            SELECT event_nid, room_nid, sender, position,
+                   ((CASE WHEN words @@ $2::tsquery THEN 1.0 ELSE 0.5 END)
+                    / (1 + ln(1 + length)))::float8 AS rank
+              FROM search_index
+             WHERE words @@ $1::tsquery AND room_nid = ANY($3) AND key = ANY($4)
+               AND ($5::text[] IS NULL OR sender = ANY($5)) AND sender <> ALL($6)
+             LIMIT $11
+        )
+        SELECT every.count, event_nid, room_nid, sender, rank, position
+          FROM (SELECT count(*) FROM found) AS every
+          LEFT JOIN found
+            ON $7::bigint IS NULL
             OR ($9 AND (rank, position) < ($8::float8, $7))
             OR (NOT $9 AND position < $7)
          ORDER BY CASE WHEN $9 THEN rank END DESC, position DESC
@@ -271,25 +309,66 @@ async def matches(
         None if after is None else after.rank,
         by_rank,
         limit,
+        MOST,
     )
+    return [Match(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
 
 
-async def count(tx: Tx, wanted: Wanted) -> int:
-    """How many match; not counted further than some number."""
-    number: int = await tx.fetchval(
+async def newest(
+    tx: Tx, wanted: Wanted, after: Place | None, limit: int
+) -> list[Match]:
+    """The next matches of very many, the newest first: found by going back in time."""
+    return await fetch_as(
+        tx,
+        Match,
         """
-        SELECT count(*)
-          FROM (SELECT FROM search_index
-                 WHERE words @@ $1::tsquery AND room_nid = ANY($2) AND key = ANY($3)
-                   AND ($4::text[] IS NULL OR sender = ANY($4))
-                   AND sender <> ALL($5)
-                 LIMIT $6) AS found
+        SELECT event_nid, room_nid, sender,
+               ((CASE WHEN words @@ $2::tsquery THEN 1.0 ELSE 0.5 END)
+                / (1 + ln(1 + length)))::float8 AS rank,
+               position
+          FROM search_index
+         WHERE words @@ $1::tsquery AND room_nid = ANY($3) AND key = ANY($4)
+           AND ($5::text[] IS NULL OR sender = ANY($5)) AND sender <> ALL($6)
+           AND position < $7
+         ORDER BY position DESC LIMIT $8
         """,
         wanted.tsquery,
+        wanted.exact,
         wanted.room_nids,
         wanted.keys,
         wanted.senders,
         wanted.not_senders,
-        _COUNTED,
+        _END if after is None else after.position,
+        limit,
     )
-    return number
+
+
+async def best(tx: Tx, wanted: Wanted, after: Place | None, limit: int) -> list[Match]:
+    """The next matches of very many, the newest of which are ranked as by `few`."""
+    return await fetch_as(
+        tx,
+        Match,
+        """
+        SELECT event_nid, room_nid, sender, rank, position
+          FROM (SELECT event_nid, room_nid, sender, position,
+                       ((CASE WHEN words @@ $2::tsquery THEN 1.0 ELSE 0.5 END)
+                        / (1 + ln(1 + length)))::float8 AS rank
+                  FROM search_index
+                 WHERE words @@ $1::tsquery AND room_nid = ANY($3) AND key = ANY($4)
+                   AND ($5::text[] IS NULL OR sender = ANY($5))
+                   AND sender <> ALL($6)
+                 ORDER BY position DESC LIMIT $10) AS found
+         WHERE $7::bigint IS NULL OR (rank, position) < ($8::float8, $7)
+         ORDER BY rank DESC, position DESC LIMIT $9
+        """,
+        wanted.tsquery,
+        wanted.exact,
+        wanted.room_nids,
+        wanted.keys,
+        wanted.senders,
+        wanted.not_senders,
+        None if after is None else after.position,
+        None if after is None else after.rank,
+        limit,
+        MOST,
+    )
