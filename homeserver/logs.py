@@ -98,6 +98,8 @@ def set_up(level: str, form: str = "text", stream: TextIO | None = None) -> None
     root.handlers = [_FromLogging()]
     # Libraries are told to be brief: their details are not what an operator looks for.
     root.setLevel(max(least, logging.WARNING) if least > logging.DEBUG else least)
+    # It tells of each connection that it cannot make; homeserver.db tells it once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 def _add_name(logger: Any, _: str, event: EventDict) -> EventDict:  # noqa: ANN401
@@ -113,8 +115,6 @@ def _hide_secrets(_: object, __: str, event: EventDict) -> EventDict:
             most = MAX_TRACEBACK if key == "exception" else MAX_VALUE
             event[key] = hide(value if len(value) <= most else value[:most] + "…")
         elif not isinstance(value, int | float | bool | None):
-    # It tells of each connection that it cannot make; homeserver.db tells it once.
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
             event[key] = _plain(value)
     return event
 
