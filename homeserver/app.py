@@ -58,6 +58,7 @@ from homeserver.http import metrics_api
 from homeserver.http import server_api as http_server_api
 from homeserver.http.addresses import Proxies
 from homeserver.http.auth import Authenticators
+from homeserver.http.crowd import raise_descriptor_limit
 from homeserver.http.dispatch import Hall
 from homeserver.http.gate import Gate
 from homeserver.http.limits import Limits
@@ -368,6 +369,7 @@ class Server:
             [
                 Address(
                     bind=listen.bind,
+        raise_descriptor_limit()
                     port=listen.port,
                     serves=_served(config, listen.serves),
                     tls_certificate=listen.tls_certificate,

@@ -361,8 +361,10 @@ async def _receive(request: Request, route: Route, gate: Gate) -> None:
         return
     parts: list[bytes] = []
     size = 0
+    deadline = asyncio.timeout(BODY_SECONDS)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with deadline:
+            gate.receive(deadline)
             while part := await content.readany():
                 size += len(part)
                 if size > route.max_body:
@@ -372,9 +374,9 @@ async def _receive(request: Request, route: Route, gate: Gate) -> None:
                 gate.hold(id(raw), len(part))
                 parts.append(part)
     except TimeoutError:
-        raise errors.unknown(
-            f"The body did not come within {BODY_SECONDS:.0f} s.", status=408
-        ) from None
+        raise errors.unknown("The body did not come in time.", status=408) from None
+    finally:
+        gate.received(deadline)
     request.receive(b"".join(parts))
 
 

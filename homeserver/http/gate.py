@@ -36,6 +36,7 @@ class Gate:
         "bodies",
         "draining",
         "refused",
+        "_receiving",
         "waiting",
         "working",
     )
@@ -60,6 +61,7 @@ class Gate:
         MEMORY.add_queue(
             "requests", self, lambda it: it.working * _WORKING, max_working * _WORKING
         )
+        self._receiving: dict[asyncio.Timeout, None] = {}  # the oldest first
         MEMORY.add_queue(
             "long polls", self, lambda it: it.waiting * _WAITING, max_waiting * _WAITING
         )
@@ -67,6 +69,18 @@ class Gate:
 
     def hold(self, request: int, size: int) -> None:
         """Count bytes of a request's body, until it leaves. Raises: 503.
+
+    def receive(self, deadline: asyncio.Timeout) -> None:
+        """Count one whose body is still coming; of too many, the oldest ends."""
+        self._receiving[deadline] = None
+        if len(self._receiving) > MAX_RECEIVING:
+            oldest = next(iter(self._receiving))
+            del self._receiving[oldest]
+            oldest.reschedule(0)  # it is over
+
+    def received(self, deadline: asyncio.Timeout) -> None:
+        """Its body is there, or will not come."""
+        self._receiving.pop(deadline, None)
 
         One body is always let in, or a small bound would let nobody in.
         """

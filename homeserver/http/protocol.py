@@ -14,6 +14,7 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
 from homeserver import errors
 from homeserver.http import replies
+from homeserver.http.crowd import CROWD
 
 # Longer than reverse proxies keep an idle connection (nginx: 60 s), so that it is they
 # who close and no request meets a closed connection.
@@ -50,6 +51,21 @@ class Connection(RequestHandler):
         self.waiting_task: asyncio.Task[Any] | None = None
 
     def pause_writing(self) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._current_request is None
+
+    def end(self) -> None:
+        """Cut it: there are too many, or it reads nothing."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has connected."""
+        super().connection_made(transport)
+        CROWD.enter(self)
+
         """The peer reads more slowly than we write: look whether it reads at all."""
         super().pause_writing()
         self._watch()
@@ -58,6 +74,7 @@ class Connection(RequestHandler):
         """The peer has caught up."""
         super().resume_writing()
         if self._stall is not None:
+        CROWD.caught_up(self)
             self._stall.cancel()
             self._stall = None
 
@@ -66,6 +83,7 @@ class Connection(RequestHandler):
             self._unsent = self.transport.get_write_buffer_size()
             self._stall = self._loop.call_later(STALL_SECONDS, self._check_progress)
 
+            CROWD.behind(self, self._unsent)
     def _check_progress(self) -> None:
         self._stall = None
         if self.transport is None:
@@ -78,6 +96,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The peer is gone: nobody waits for news any more."""
         if self._stall is not None:
+        CROWD.leave(self)
             self._stall.cancel()
             self._stall = None
         super().connection_lost(exc)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,15 @@ import pytest
 from tests.conftest import place
 from tests.faults.fleet import Fleet
 from tests.faults.load import Load, load
+from tests.faults.peers import Held, get, held, slow_body, slow_head, waiting_poll
 from tests.faults.postgres import Postgres
 from tests.faults.proxy import Wire
+from tests.support.api import eventually, path
 
 MINUTES = float(os.environ.get("HEARTH_SOAK", "0"))
 PROCESSES = 3 if MINUTES else 2
+WAITING = 5000 if MINUTES else 200
+SLOW = 1200 if MINUTES else 100
 
 pytestmark = pytest.mark.timeout(180 + 90 * MINUTES)
 
@@ -37,6 +41,7 @@ class Site:
     wire: Wire
     fleet: Fleet
     load: Load
+    told: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -93,6 +98,36 @@ async def the_disk_is_slow(site: Site) -> None:
     site.wire.delay_s = 0
 
 
+async def peers_hold_connections(site: Site) -> None:
+    """Thousands wait; others send their requests byte by byte, or read no answers."""
+    one = site.fleet[0]
+    idler = await site.fleet.registers(f"idler{time.monotonic_ns()}")
+    before = site.fleet.resident()[0]
+    big = get(idler, path("rooms", site.load.rooms[0], "messages"), "dir=b&limit=1000")
+    await idler.joins(site.load.rooms[0])
+    await idler.leaves(site.load.rooms[0])
+    async with held(one, WAITING, await waiting_poll(idler)) as waiting:
+        await site.load.goes_on(1)
+        each = (site.fleet.resident()[0] - before) / WAITING
+        site.told.append(f"a long poll: {each / 1024:.1f} KiB")
+        async with (
+            held(one, SLOW, slow_head()) as heads,
+            held(one, SLOW, slow_body()) as bodies,
+            held(one, SLOW // 4, big * 20),
+        ):
+            await site.load.goes_on(2)
+            await one.answers()
+            if MINUTES:
+                await eventually(
+                    lambda: all_closed(heads, bodies), "they are cut", seconds=200
+                )
+        assert waiting.closed() == 0, "those who wait were cut"
+
+
+async def all_closed(*connections: Held) -> bool:
+    return all(each.closed() == len(each.readers) for each in connections)
+
+
 async def the_wire_is_dead(site: Site) -> None:
     """Nothing arrives and nobody says so, for a while."""
     site.wire.stall()
@@ -107,13 +142,14 @@ FAULTS: tuple[Callable[[Site], Awaitable[None]], ...] = (
     the_disk_is_slow,
     the_database_restarts_at_once,
     the_database_is_killed,
+    peers_hold_connections,
     *((the_wire_is_dead,) if MINUTES else ()),
 )
 
 
 async def test_nothing_is_lost_and_all_recover_by_themselves(site: Site) -> None:
     end = time.monotonic() + 60 * MINUTES
-    faults, told = list(FAULTS), []
+    faults, told = list(FAULTS), site.told
     while faults:
         fault = faults.pop(0)
         began = time.monotonic()
