@@ -20,6 +20,9 @@ _WORKING: Final = 100 * KIB
 _WAITING: Final = 16 * KIB
 # Bodies that did not come together with their heads, all together.
 MAX_BODIES: Final = 256 * MIB
+# Those whose bodies are still coming: half of all, or a few who send theirs byte by
+# byte would keep out everybody else.
+MAX_RECEIVING: Final = MAX_WORKING // 2
 
 
 class Gate:
@@ -33,10 +36,10 @@ class Gate:
         "_max_waiting",
         "_max_working",
         "_on_drain",
+        "_receiving",
         "bodies",
         "draining",
         "refused",
-        "_receiving",
         "waiting",
         "working",
     )
@@ -58,17 +61,14 @@ class Gate:
         self._max_waiting = max_waiting
         self._on_drain: list[Callable[[], None]] = []
         self._empty: asyncio.Event | None = None
+        self._receiving: dict[asyncio.Timeout, None] = {}  # the oldest first
         MEMORY.add_queue(
             "requests", self, lambda it: it.working * _WORKING, max_working * _WORKING
         )
-        self._receiving: dict[asyncio.Timeout, None] = {}  # the oldest first
         MEMORY.add_queue(
             "long polls", self, lambda it: it.waiting * _WAITING, max_waiting * _WAITING
         )
         MEMORY.add_queue("bodies", self, lambda it: it.bodies, max_bodies)
-
-    def hold(self, request: int, size: int) -> None:
-        """Count bytes of a request's body, until it leaves. Raises: 503.
 
     def receive(self, deadline: asyncio.Timeout) -> None:
         """Count one whose body is still coming; of too many, the oldest ends."""
@@ -81,6 +81,9 @@ class Gate:
     def received(self, deadline: asyncio.Timeout) -> None:
         """Its body is there, or will not come."""
         self._receiving.pop(deadline, None)
+
+    def hold(self, request: int, size: int) -> None:
+        """Count bytes of a request's body, until it leaves. Raises: 503.
 
         One body is always let in, or a small bound would let nobody in.
         """

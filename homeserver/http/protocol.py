@@ -24,6 +24,7 @@ STALL_SECONDS: Final = 60.0
 # long field.
 MAX_LINE: Final = 32 * 1024
 MAX_FIELD: Final = 16 * 1024
+_LOOK_SECONDS: Final = 0.02
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,6 @@ class Connection(RequestHandler):
         # The task of an endpoint that waits for news, while it does.
         self.waiting_task: asyncio.Task[Any] | None = None
 
-    def pause_writing(self) -> None:
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
@@ -66,6 +66,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         CROWD.enter(self)
 
+    def pause_writing(self) -> None:
         """The peer reads more slowly than we write: look whether it reads at all."""
         super().pause_writing()
         self._watch()
@@ -73,8 +74,8 @@ class Connection(RequestHandler):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         super().resume_writing()
-        if self._stall is not None:
         CROWD.caught_up(self)
+        if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
@@ -82,8 +83,8 @@ class Connection(RequestHandler):
         if self.transport is not None:
             self._unsent = self.transport.get_write_buffer_size()
             self._stall = self._loop.call_later(STALL_SECONDS, self._check_progress)
-
             CROWD.behind(self, self._unsent)
+
     def _check_progress(self) -> None:
         self._stall = None
         if self.transport is None:
@@ -95,8 +96,8 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The peer is gone: nobody waits for news any more."""
-        if self._stall is not None:
         CROWD.leave(self)
+        if self._stall is not None:
             self._stall.cancel()
             self._stall = None
         super().connection_lost(exc)
@@ -130,6 +131,11 @@ class Connection(RequestHandler):
 
 class HttpServer(Server):
     """aiohttp's low-level server, with our connections."""
+
+    async def until_unused(self) -> None:
+        """Wait until it has no connection; it is about to end, so nobody is told."""
+        while self._connections:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def __call__(self) -> Connection:
         """Make the protocol of a new connection."""
