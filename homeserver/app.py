@@ -352,6 +352,7 @@ class Server:
 
     async def _listen(self, ctx: Context, authentication: Authentication) -> None:
         config = self._config
+        raise_descriptor_limit()
         gate = Gate()
         gate.on_drain(ctx.live.stop_waiting)
         hall = Hall(
@@ -369,7 +370,6 @@ class Server:
             [
                 Address(
                     bind=listen.bind,
-        raise_descriptor_limit()
                     port=listen.port,
                     serves=_served(config, listen.serves),
                     tls_certificate=listen.tls_certificate,

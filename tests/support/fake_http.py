@@ -176,12 +176,12 @@ async def get_reply(state: State, request: Request) -> Answer:
     return Reply(201, b"plain", {"X-More": "1"}, content_type="text/plain")
 
 
-@route("PUT", FEDERATION + "/send/{txnId}", auth=by_server, max_body=100_000)
 @route("GET", V3 + "/reply/{size}", auth=nobody)
 async def get_big_reply(state: State, request: Request) -> Answer:
     return Reply(200, bytes(request.path(int, "size")), content_type="text/plain")
 
 
+@route("PUT", FEDERATION + "/send/{txnId}", auth=by_server, max_body=100_000)
 async def send_transaction(state: State, request: FederationRequest) -> Answer:
     return {"origin": request.origin, "content": request.json_object()}
 
