@@ -27,11 +27,11 @@ def main() -> None:
     # structlog takes the painter of tracebacks in when it is there: 4 MB.
     sys.modules[_PAINTER] = None  # type: ignore[assignment]
     load_later(LATER)
-    serve = import_module("homeserver.cli.serve")
+    arguments = import_module("homeserver.cli.arguments").of_serve(sys.argv[1:])
+    start = import_module("homeserver.cli.start") if arguments else None
     del sys.modules[_PAINTER]
-    fits, named = serve.named_file(sys.argv[1:])
-    if fits:
-        serve.main(named)
+    if start is not None:
+        start.main(arguments)
     import_module("homeserver.cli.main").main()
 
 

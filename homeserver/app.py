@@ -63,7 +63,9 @@ from homeserver.http.dispatch import Hall
 from homeserver.http.gate import Gate
 from homeserver.http.limits import Limits
 from homeserver.http.routes import collect
-from homeserver.http.server import Address, Listeners
+from homeserver.http.server import Listeners
+from homeserver.http.siblings import Siblings
+from homeserver.http.sockets import Address
 from homeserver.live.live import Live
 from homeserver.live.retention import Lifetimes, Retention
 from homeserver.live.steps import Consequence
@@ -259,12 +261,26 @@ _KNOWN_KEY: Final = 350  # bytes, roughly
 class Server:
     """One running process of a server; `async with` starts and stops it.
 
-    `addresses` are the listeners with their real ports.
+    `addresses` are the listeners with their real ports. `linger_s`: for how long
+    connections are kept at the end, until their next answer.
+
+    One of several processes gets the sockets that were opened for each [[listen]], as
+    `descriptors`, and knows its `siblings`.
     """
 
-    def __init__(self, config: Config, dsn: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dsn: str,
+        *,
+        descriptors: Sequence[Sequence[int]] = (),
+        siblings: Siblings | None = None,
+    ) -> None:
         self._config = config
         self._dsn = dsn
+        self._descriptors = descriptors or [()] * len(config.listen)
+        self._siblings = siblings or Siblings()
+        self.linger_s = 0.0
         self._stack = contextlib.AsyncExitStack()
         self.addresses: list[Address] = []
         self.context: Context
@@ -353,6 +369,7 @@ class Server:
     async def _listen(self, ctx: Context, authentication: Authentication) -> None:
         config = self._config
         raise_descriptor_limit()
+        ctx.parts.put(await self._stack.enter_async_context(self._siblings))
         gate = Gate()
         gate.on_drain(ctx.live.stop_waiting)
         hall = Hall(
@@ -365,7 +382,7 @@ class Server:
             proxies=Proxies(config.limits.trusted_proxies),
         )
         listeners = Listeners(hall, collect(ENDPOINTS))
-        self._stack.push_async_callback(listeners.stop)
+        self._stack.push_async_callback(lambda: listeners.stop(linger_s=self.linger_s))
         self.addresses = await listeners.start(
             [
                 Address(
@@ -374,8 +391,11 @@ class Server:
                     serves=_served(config, listen.serves),
                     tls_certificate=listen.tls_certificate,
                     tls_key=listen.tls_key,
+                    descriptors=descriptors,
                 )
-                for listen in config.listen
+                for listen, descriptors in zip(
+                    config.listen, self._descriptors, strict=True
+                )
             ]
         )
 

@@ -76,8 +76,22 @@ _LEVELS: Final = (
 )
 
 
-def set_up(level: str, form: str = "text", stream: TextIO | None = None) -> None:
-    """Log events from this level on ("debug" … "error"), as "text" or "json" lines."""
+def set_up(
+    level: str,
+    form: str = "text",
+    stream: TextIO | None = None,
+    process: int | None = None,
+) -> None:
+    """Log events from this level on ("debug" … "error"), as "text" or "json" lines.
+
+    One of several processes that share the log says its number in each line.
+    """
+
+    def add_process(_: object, __: str, event: EventDict) -> EventDict:
+        if process is not None:
+            event["process"] = process
+        return event
+
     least = logging.getLevelNamesMapping()[level.upper()]
     render: Processor = _as_json if form == "json" else _as_text
     structlog.configure(
@@ -87,6 +101,7 @@ def set_up(level: str, form: str = "text", stream: TextIO | None = None) -> None
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _add_name,
+            add_process,
             _hide_secrets,
             render,
         ],
@@ -143,10 +158,13 @@ def _as_text(_: object, __: str, event: EventDict) -> str:
     traceback = event.pop("exception", None)
     time, level = event.pop("timestamp"), event.pop("level")
     name, what = event.pop("logger"), event.pop("event")
+    process = event.pop("process", None)
+    number = "" if process is None else f"[{process}] "
     rest = "".join(f" {key}={_quoted(value)}" for key, value in event.items())
-    line = f"{time} {level:<7} {name}: {_one_line(str(what))}{rest}"
+    line = f"{time} {level:<7} {number}{name}: {_one_line(str(what))}{rest}"
     if traceback:
-        line += "".join(f"\n  | {part}" for part in traceback.splitlines())
+        # Lines of several processes may stand between each other.
+        line += "".join(f"\n  | {number}{part}" for part in traceback.splitlines())
     return line
 
 

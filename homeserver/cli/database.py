@@ -8,6 +8,7 @@ from typing import Final
 
 from homeserver.config import Config
 from homeserver.db import owner
+from homeserver.db.cluster import MAX_CONNECTIONS
 from homeserver.db.embedded import EmbeddedPostgres, Report
 from homeserver.db.errors import DatabaseError, DatabaseUnavailable
 from homeserver.db.migrate import migrate
@@ -15,6 +16,8 @@ from homeserver.db.pool import Database
 
 # For a server that has the data directory and is still starting its database.
 ANNOUNCEMENT_PATIENCE: Final = 60.0
+# Of a process beside its pool, to hear and to tell; and some for commands.
+MORE_CONNECTIONS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +29,23 @@ class Source:
 
 
 @contextlib.asynccontextmanager
-async def own_database(config: Config, report: Report) -> AsyncIterator[Source]:
+async def own_database(
+    config: Config, report: Report, processes: int = 1
+) -> AsyncIterator[Source]:
     """The database for a server: the one that is given, or our private one, started.
+
+    `processes` is how many will use it.
 
     Raises: DatabaseError when another process runs it.
     """
     if config.database_url:
         yield Source(config.database_url, asyncio.Event().wait)
         return
-    async with EmbeddedPostgres(config.data_path, report=report) as server:
+    connections = processes * (config.database_pool_size + MORE_CONNECTIONS)
+    settings = {"max_connections": str(max(MAX_CONNECTIONS, connections))}
+    async with EmbeddedPostgres(
+        config.data_path, report=report, settings=settings
+    ) as server:
         yield Source(server.dsn, server.watch)
 
 

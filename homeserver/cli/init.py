@@ -7,9 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from federation.ids import parse_server_name
+from homeserver.cli.arguments import DEFAULT_FILE
 from homeserver.cli.console import ask, at_terminal, out
 from homeserver.cli.options import ConfigOption, named_file, repeated
-from homeserver.cli.serve import DEFAULT_FILE
 from homeserver.cli.steps import fail, myself
 from homeserver.config import Config, ConfigError, sample
 

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from homeserver.cli import config, init, keys, migrate, room, serve, token, user
+from homeserver.cli import config, init, keys, migrate, room, start, token, user
+from homeserver.cli.arguments import MOST_PROCESSES, Arguments
 from homeserver.cli.options import ConfigOption, named_file
 from homeserver.cli.steps import ending_well_or_told
 
@@ -45,9 +46,21 @@ commands = typer.Typer(
 
 
 @commands.command("serve")
-def _serve(context: typer.Context, config: ConfigOption = None) -> None:
+def _serve(
+    context: typer.Context,
+    config: ConfigOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_PROCESSES,
+            help="How many identical processes; default: as the configuration says.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Run the server until Ctrl-C or SIGTERM."""
-    serve.serve(named_file(context, config))
+    start.start(Arguments(named_file(context, config), processes))
 
 
 commands.command()(init.init)

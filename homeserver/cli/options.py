@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from homeserver.cli import serve
+from homeserver.cli import arguments
 from homeserver.config import Config
 
 ConfigOption: TypeAlias = Annotated[
@@ -29,7 +29,7 @@ def named_file(context: typer.Context, own: Path | None) -> Path | None:
 
 def config_file(context: typer.Context, own: Path | None) -> Path | None:
     """The file that is named, or found here; None: no file."""
-    return serve.config_file(named_file(context, own))
+    return arguments.config_file(named_file(context, own))
 
 
 def repeated(context: typer.Context, own: Path | None) -> str:

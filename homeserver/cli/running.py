@@ -8,9 +8,9 @@ PostgreSQL still shuts down by itself when we are gone.
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 import uvloop
@@ -28,6 +28,19 @@ S = TypeVar("S")
 Serve = Callable[[Config, str], AbstractAsyncContextManager[S]]
 # What to say when it serves.
 Greet = Callable[[S], Awaitable[None]]
+# What to do first when somebody asks it to end, and others may take over (SIGTERM).
+BeforeEnd = Callable[[S], None]
+# Returns only by raising, when the server has failed.
+Watch = Callable[[S], Awaitable[object]]
+
+
+def _just_end(_: object) -> None:
+    pass
+
+
+async def _for_ever(_: object) -> None:
+    await asyncio.Event().wait()
+
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +48,8 @@ log = structlog.get_logger(__name__)
 class Reporter:
     """Steps while starting and stopping; log lines while serving."""
 
-    def __init__(self) -> None:
-        self._steps = Steps()
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._steps = Steps(quiet=quiet)
         self.serving = False
 
     def __call__(self, text: str) -> None:
@@ -64,56 +77,101 @@ class Reporter:
             self._steps.interrupted()
 
 
-def run(config: Config, serve: Serve[S], greet: Greet[S]) -> None:
+def run(
+    config: Config,
+    serve: Serve[S],
+    greet: Greet[S],
+    before_end: BeforeEnd[S] = _just_end,
+    *,
+    watch: Watch[S] = _for_ever,
+    processes: int = 1,
+) -> None:
     """Run the server in this process until SIGINT or SIGTERM; `greet` when it serves.
+
+    `processes`: how many will use the database. `watch` ends when the server failed.
 
     Raises: what the server or the database raised.
     """
+
+    async def main(life: "_Life[S]") -> None:
+        report = life.report
+        async with own_database(config, report, processes) as source:
+            await migrate(source.dsn, report=report)
+            report(f"starting the server for {config.server_name}")
+            async with serve(config, source.dsn) as server:
+                life.server = server
+                report.started()
+                await greet(server)
+                tell_service_manager("READY=1")
+                await asyncio.gather(source.failed(), watch(server))
+
+    _run(_Life(before_end), main)
+
+
+def run_one_of_several(
+    server: AbstractAsyncContextManager[S],
+    greet: Greet[S],
+    before_end: BeforeEnd[S],
+    until_alone: Callable[[], Awaitable[None]],
+) -> None:
+    """Run one process of several, whose parent sees to everything else.
+
+    It ends as on SIGTERM when `until_alone` does. Raises: what the server raised.
+    """
+
+    async def main(life: "_Life[S]") -> None:
+        async with server as entered:
+            life.server = entered
+            life.report.started()
+            await greet(entered)
+            await until_alone()
+            log.error("the parent is gone: stopping")
+
+    _run(_Life(before_end, quiet=True), main)
+
+
+class _Life(Generic[S]):
+    """What the parts of a run know of each other."""
+
+    def __init__(self, before_end: BeforeEnd[S], *, quiet: bool = False) -> None:
+        self.report = Reporter(quiet=quiet)
+        self.server: S | None = None
+        self.stop = asyncio.Event()
+        self._before_end = before_end
+        self._quiet = quiet
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Stop, or stop at once."""
+        if self.stop.is_set():
+            if number is signal.SIGINT and not self._quiet:
+                os._exit(FORCED)  # PostgreSQL, our child, takes it as its sign to stop
+            return
+        self.report.stopping("stopping (Ctrl-C again: at once)")
+        if not self._quiet:
+            tell_service_manager("STOPPING=1")
+        if number is signal.SIGTERM and self.server is not None:
+            self._before_end(self.server)
+        self.stop.set()
+
+
+def _run(life: _Life[S], main: Callable[[_Life[S]], Coroutine[Any, Any, None]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(config, serve, greet))
+        runner.run(_until_stopped(life, main(life)))
 
 
-async def _run(config: Config, serve: Serve[S], greet: Greet[S]) -> None:
-    report = Reporter()
-    stop = _stop_on_signals(report)
-    main = asyncio.create_task(_main(config, serve, greet, report))
-    stopped = asyncio.create_task(stop.wait())
+async def _until_stopped(life: _Life[S], main: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, life.on_signal, number)
+    running = asyncio.create_task(main)
+    stopped = asyncio.create_task(life.stop.wait())
     try:
-        await asyncio.wait({main, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        main.cancel()
-        await asyncio.wait({main})
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        await asyncio.wait({running})
     finally:
         stopped.cancel()
-        report.end(well=main.done() and (main.cancelled() or not main.exception()))
-    if not main.cancelled():
-        main.result()
-
-
-def _stop_on_signals(report: Reporter) -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set() and number is signal.SIGINT:
-            os._exit(FORCED)  # PostgreSQL, our child, takes it as its sign to stop
-        if not stop.is_set():
-            report.stopping("stopping (Ctrl-C again: at once)")
-            tell_service_manager("STOPPING=1")
-            stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
-
-
-async def _main(
-    config: Config, serve: Serve[S], greet: Greet[S], report: Reporter
-) -> None:
-    async with own_database(config, report) as source:
-        await migrate(source.dsn, report=report)
-        report(f"starting the server for {config.server_name}")
-        async with serve(config, source.dsn) as server:
-            report.started()
-            await greet(server)
-            tell_service_manager("READY=1")
-            await source.failed()
+        well = running.done() and (running.cancelled() or not running.exception())
+        life.report.end(well=well)
+    if not running.cancelled():
+        running.result()

@@ -1,74 +1,71 @@
-"""`hearth serve`: run the server.
-
-The usual forms of the command are read here, so that a server carries neither the
-parser nor the painter of the other commands.
-"""
+"""One process that serves: the whole server, or one of several identical ones."""
 
 import gc
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from homeserver import logs, memory
-from homeserver.accounts.store import overview
 from homeserver.app import Server
-from homeserver.cli import running
-from homeserver.cli.steps import ending_well_or_told, myself, say
+from homeserver.cli import greeting, running
+from homeserver.cli.slot import Slot, ToParent
 from homeserver.config import Config
-
-DEFAULT_FILE: Final = Path("hearth.toml")
-_OPTION: Final = ("--config", "-c")
+from homeserver.http.siblings import Siblings
 
 _TURN_SECONDS: Final = 0.001  # of a thread, when others wait
 
 # New objects, and searches of the young and the middle-aged, before the next search.
 _GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
 
-
-def named_file(arguments: Sequence[str]) -> tuple[bool, Path | None]:
-    """Whether the arguments are `serve` alone, and the file of `--config FILE`."""
-    words, named = list(arguments), None
-    commands = 0
-    while words:
-        word = words.pop(0)
-        if word == "serve":
-            commands += 1
-        elif word in _OPTION and words:
-            named = Path(words.pop(0))
-        elif word.startswith("--config="):
-            named = Path(word.removeprefix("--config="))
-        else:
-            return False, None
-    return commands == 1, named
+# How long connections are kept by a process whose place others take.
+_LINGER_SECONDS: Final = 2.0
 
 
-def config_file(named: Path | None) -> Path | None:
-    """The file that is named, or found here; None: no file."""
-    return named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-
-
-def serve(named: Path | None) -> None:
+def serve(config: Config, named: Path | None) -> None:
     """Run the server until Ctrl-C or SIGTERM. Raises: what EXPECTED names."""
     memory.tame_allocator()
-    config = Config.load(config_file(named))
     logs.set_up(config.logging.level, config.logging.format)
-    option = f" --config {named}" if named is not None else ""
 
     async def greet(server: Server) -> None:
-        spare_pauses()
-        take_short_turns()
+        _settle()
         for address in server.addresses:
-            served = ", ".join(address.serves) or "nothing: federation is switched off"
-            say(f"listening at {address.url} for {served}")
-        async with server.context.db.read() as tx:
-            has_administrator = await overview.has_administrator(tx)
-        if not has_administrator:
-            say("make the first administrator with:")
-            say(f"  {myself()} user create{option} NAME --admin")
-        say("stop with Ctrl-C")
+            greeting.say_where(config, address)
+        await greeting.say_first_steps(server.context.db, named)
 
-    running.run(config, Server, greet)
+    running.run(config, Server, greet, linger)
+
+
+def serve_in(slot: Slot) -> None:
+    """Be one of several processes, until the parent says that it is enough, or is gone.
+
+    Raises: what EXPECTED names.
+    """
+    memory.tame_allocator()
+    config = Config.load(slot.file)
+    logs.set_up(config.logging.level, config.logging.format, process=slot.number)
+    parent = ToParent(slot)
+
+    async def greet(_server: Server) -> None:
+        _settle()
+        parent.say_ready()
+
+    server = Server(
+        config,
+        slot.dsn or config.database_url,
+        descriptors=slot.listening,
+        siblings=Siblings(slot.number, slot.counts, slot.telling),
+    )
+    running.run_one_of_several(server, greet, linger, parent.until_gone)
+
+
+def linger(server: Server) -> None:
+    """Others take over: give what comes on our connections a last answer."""
+    server.linger_s = _LINGER_SECONDS
+
+
+def _settle() -> None:
+    spare_pauses()
+    take_short_turns()
 
 
 def take_short_turns() -> None:
@@ -88,9 +85,3 @@ def spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-
-
-def main(named: Path | None) -> None:
-    """The whole process of a server."""
-    ending_well_or_told(lambda: serve(named))
-    sys.exit(0)

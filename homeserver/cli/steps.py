@@ -15,7 +15,7 @@ from typing import Final, TextIO
 from federation.errors import ProtocolError
 from homeserver.config import ConfigError
 from homeserver.db.errors import DatabaseError
-from homeserver.http.server import CannotListen
+from homeserver.http.sockets import CannotListen
 from homeserver.signing_key import UnusableKey
 
 INTERRUPTED: Final = 130  # 128 + SIGINT

@@ -396,6 +396,15 @@ class Config(Struct, frozen=True, kw_only=True):
     database_pool_size: Annotated[
         int, Meta(ge=2, le=90, description="The most connections to the database.")
     ] = 10
+    processes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="How many identical processes serve; about as many as there are"
+            " cores to spare. database_pool_size is for each of them.",
+        ),
+    ] = 1
     signing_key_file: Annotated[
         str,
         Meta(

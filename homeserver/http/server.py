@@ -1,15 +1,17 @@
 """Listeners: where the server can be reached, with which APIs, and how it stops.
 
 A stop is orderly: no new connections; long polls are answered; requests under way come
-to their end, for at most `GRACE_SECONDS`; then the rest is cut.
+to their end, for at most `GRACE_SECONDS`; then the rest is cut. Where others take over,
+connections are kept for a moment: each is told with its next answer that it was the
+last, so that no request meets a closed connection.
 """
 
 import asyncio
-import os
+import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,41 +21,19 @@ from homeserver.http.dispatch import Dispatcher, Hall
 from homeserver.http.metrics import show_gate
 from homeserver.http.protocol import HttpServer
 from homeserver.http.routes import Route, build_trie
+from homeserver.http.sockets import BACKLOG, Address, CannotListen, open_sockets
 
 GRACE_SECONDS: Final = 20.0
-BACKLOG: Final = 1024
 CERTIFICATE_CHECK_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
-
-
-class CannotListen(Exception):  # noqa: N818 - reads as a sentence at the raise
-    """A listener cannot be opened; the text says which, why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One place to listen at, and what is served there."""
-
-    bind: str
-    port: int
-    serves: Sequence[str]
-    tls_certificate: str = ""
-    tls_key: str = ""
-
-    @property
-    def url(self) -> str:
-        """For people."""
-        scheme = "https" if self.tls_certificate else "http"
-        host = f"[{self.bind}]" if ":" in self.bind else self.bind
-        return f"{scheme}://{host}:{self.port}"
 
 
 @dataclass(slots=True)
 class _Listener:
     address: Address
     http: HttpServer
-    sockets: asyncio.Server
+    servers: Sequence[asyncio.Server]
     certificate: "Certificate | None"
 
 
@@ -135,30 +115,23 @@ class Listeners:
                 ) from error
         trie = build_trie(self._routes, address.serves)
         http = HttpServer(Dispatcher(self._hall, trie))
-        try:
-            sockets = await asyncio.get_running_loop().create_server(
+        sockets = [socket.socket(fileno=number) for number in address.descriptors]
+        sockets = sockets or open_sockets(address)
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(
                 http,
-                address.bind,
-                address.port,
+                sock=one,
                 ssl=certificate.context if certificate else None,
                 backlog=BACKLOG,
-                reuse_address=os.name == "posix",
                 # Handshakes that never end must not pile up.
                 ssl_handshake_timeout=20.0 if certificate else None,
             )
-        except (OSError, OverflowError) as error:
-            raise CannotListen(
-                f"{address.url}: cannot listen there: {_reason(error)}"
-            ) from error
-        bound = Address(
-            address.bind,
-            _port_of(sockets.sockets[0]),
-            address.serves,
-            address.tls_certificate,
-            address.tls_key,
-        )
+            for one in sockets
+        ]
+        bound = replace(address, port=_port_of(servers[0].sockets[0]))
         log.info("listening", url=bound.url, serves=list(address.serves))
-        return _Listener(bound, http, sockets, certificate)
+        return _Listener(bound, http, servers, certificate)
 
     async def _renew_certificates(self) -> None:
         while True:
@@ -180,13 +153,23 @@ class Listeners:
                     reason=str(error),
                 )
 
-    async def stop(self, seconds: float = GRACE_SECONDS) -> None:
-        """Stop in order; after `seconds` what is still under way is cut."""
+    async def stop(self, seconds: float = GRACE_SECONDS, linger_s: float = 0.0) -> None:
+        """Stop in order; after `seconds` what is still under way is cut.
+
+        Connections are kept for `linger_s` at most, until their next answer.
+        """
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
         for listener in self._listeners:
-            listener.sockets.close()
+            for server in listener.servers:
+                server.close()
+        if linger_s:
+            self._hall.gate.begin_to_drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(linger_s):
+                    for listener in self._listeners:
+                        await listener.http.until_unused()
         # Idle connections end now, the others with their request.
         for listener in self._listeners:
             listener.http.pre_shutdown()
@@ -204,8 +187,3 @@ class Listeners:
 
 def _port_of(listening: socket.socket) -> int:
     return int(listening.getsockname()[1])
-
-
-def _reason(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if isinstance(number, int) else str(error)

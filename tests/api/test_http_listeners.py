@@ -11,7 +11,7 @@ import pytest
 
 from homeserver.demo.certificates import CertificateAuthority
 from homeserver.http import protocol
-from homeserver.http.server import Address, CannotListen
+from homeserver.http.sockets import Address, CannotListen
 from tests.support.fake_http import V3, FakeServer, fake_server
 
 SERVES = ("client",)

@@ -34,7 +34,8 @@ from homeserver.http.requests import (
     Requester,
 )
 from homeserver.http.routes import collect, route
-from homeserver.http.server import Address, Listeners
+from homeserver.http.server import Listeners
+from homeserver.http.sockets import Address
 
 V3 = "/_matrix/client/v3"
 FEDERATION = "/_matrix/federation/v1"
