@@ -16,6 +16,8 @@ FIRST_SECONDS: Final = 2.0
 # With the jitter on top still under an hour.
 LONGEST_SECONDS: Final = 2700.0
 JITTER: Final = 0.2
+# Clocks of a server's hosts differ by less; when more is missing, one was set back.
+_CLOCK_SKEW: Final = 60.0
 # Each entry is small; past this number the longest untouched is forgotten.
 MAX_SERVERS: Final = 50_000
 
@@ -57,7 +59,10 @@ class Backoff:
     def retry_at(self, server: ServerName) -> float | None:
         """When the server may be asked again, or None when it may be asked now."""
         state = self._states.get(server)
-        if state is None or state.retry_at <= self._clock():
+        now = self._clock()
+        if state is None or state.retry_at <= now:
+            return None
+        if state.failed_at > now + _CLOCK_SKEW:
             return None
         return state.retry_at
 
@@ -72,9 +77,9 @@ class Backoff:
         Of many requests that were under way together, one counts.
         """
         before = self._states.get(server)
-        if before is not None and started <= before.failed_at:
-            return
         now = self._clock()
+        if before is not None and started <= before.failed_at <= now + _CLOCK_SKEW:
+            return
         failures = 1 if before is None else before.failures + 1
         # The exponent is bounded, for 2.0 ** 2000 is an error.
         delay = min(FIRST_SECONDS * 2.0 ** min(failures - 1, 30), LONGEST_SECONDS)

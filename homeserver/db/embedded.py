@@ -45,6 +45,7 @@ START_PATIENCE: Final = 900.0  # recovery after a crash may take its time
 LEFTOVERS_PATIENCE: Final = 30.0  # for what a killed server leaves behind
 INITDB_PATIENCE: Final = 300.0
 MAX_FAILURES: Final = 8  # in a row; after that it is not kept running
+LEAST_ROOM: Final = 32 * 1024 * 1024  # PostgreSQL needs two files of its log to start
 STEADY_SECONDS: Final = 60.0  # a server that ran so long was not failing
 TEMPORARY_PREFIX: Final = "hearth-"
 
@@ -377,6 +378,9 @@ class EmbeddedPostgres:
                 f"PostgreSQL has stopped ({describe(code)}); starting it again"
             )
             await asyncio.sleep(min(30.0, 0.25 * 2**failures) if failures else 0.0)
+            if self._is_full():
+                self._report(f"the disk of {self._data_dir} is full")
+                failures = min(failures, MAX_FAILURES - 2)  # room may be made
             failures += 1
             started = time.monotonic()
             try:
@@ -392,6 +396,9 @@ class EmbeddedPostgres:
                         f" {self._log.path}"
                     )
                 self._report("PostgreSQL runs again")
+
+    def _is_full(self) -> bool:
+        return shutil.disk_usage(self._data_dir).free < LEAST_ROOM
 
     # ── Stop ──
 

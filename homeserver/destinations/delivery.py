@@ -251,7 +251,8 @@ class Delivery:
         if isinstance(error, NotReachable):
             retry_at = self._ctx.wire.backoff.retry_at(destination.name)
             if retry_at is not None:
-                return max(0.1, retry_at - self._ctx.clock.ms() / 1000)
+                left = retry_at - self._ctx.clock.ms() / 1000
+                return max(0.1, min(left, LONGEST_SECONDS))
         if isinstance(error, RemoteError) and error.retry_after_ms is not None:
             return max(0.1, min(error.retry_after_ms / 1000, LONGEST_SECONDS))
         return min(max(FIRST_SECONDS, destination.retry_seconds * 2), LONGEST_SECONDS)

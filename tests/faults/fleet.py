@@ -23,7 +23,12 @@ class Fleet:
     """`size` processes; `self[n]` is one of them."""
 
     def __init__(
-        self, directory: Path, size: int, database: str, keys: Mapping[str, str] = {}
+        self,
+        directory: Path,
+        size: int,
+        database: str,
+        keys: Mapping[str, str] = {},
+        environment: Mapping[str, str] = {},
     ) -> None:
         authority = CertificateAuthority.create()
         self.processes: list[Hearth] = []
@@ -35,6 +40,7 @@ class Fleet:
                 one.name, one.shared_secret = first.name, first.shared_secret
                 one.data = first.data
             one.keys.update(keys)
+            one.child.environment.update(environment)
             self.processes.append(one)
 
     def __getitem__(self, number: int) -> Hearth:

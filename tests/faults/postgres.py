@@ -58,7 +58,9 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    async def made(cls, directory: Path, **settings: str) -> Self:
+    async def made(
+        cls, directory: Path, environment: Mapping[str, str] = {}, **settings: str
+    ) -> Self:
         """A new one, running, with a database for us."""
         found = binaries.find(None, prefer=preferred_postgres())
         user = os_user.choose(directory)
@@ -68,6 +70,7 @@ class Postgres:
             parent.chmod(0o711)
         found = binaries.readable_by(found, user, directory.parent)
         server = cls(directory, found.directory, user, settings)
+        server.environment.update(environment)
         server._owned()
         await server._runs(
             "initdb", "-U", NAME, "-E", "UTF8", "--locale=C", "-A", "trust", "-N"

@@ -41,6 +41,7 @@ class Site:
     wire: Wire
     fleet: Fleet
     load: Load
+    clock: Path
     told: list[str] = field(default_factory=list)
 
 
@@ -49,7 +50,7 @@ async def site() -> AsyncIterator[Site]:
     with tempfile.TemporaryDirectory(prefix="hearth-faults-", dir=place()) as made:
         directory = Path(made)
         async with (
-            await Postgres.made(directory / "postgres") as postgres,
+            await Postgres.made(directory / "postgres", clock(directory)) as postgres,
             Wire(postgres.port) as wire,
             Fleet(directory, PROCESSES, postgres.dsn_of("hearth", wire.port)) as fleet,
             load(
@@ -60,7 +61,22 @@ async def site() -> AsyncIterator[Site]:
                 pause_s=0.05 if MINUTES else 0.02,
             ) as people,
         ):
-            yield Site(postgres, wire, fleet, people)
+            yield Site(postgres, wire, fleet, people, directory / "clock")
+
+
+def clock(directory: Path) -> dict[str, str]:
+    """What makes programs believe in another time, written to a file: libfaketime."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None or not MINUTES:
+        return {}
+    (directory / "clock").write_text("+0")
+    (directory / "clock").chmod(0o644)
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(directory / "clock"),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_CACHE_DURATION": "1",
+    }
 
 
 async def each_process_is_killed(site: Site) -> None:
@@ -128,6 +144,15 @@ async def all_closed(*connections: Held) -> bool:
     return all(each.closed() == len(each.readers) for each in connections)
 
 
+async def clocks_jump(site: Site) -> None:
+    """All of them, the database's too: an hour ahead, two back, and one on."""
+    if site.clock.exists():
+        for offset in ("+3600", "-3600", "+0"):
+            site.clock.write_text(offset)
+            await asyncio.sleep(2)
+            await site.load.goes_on()
+
+
 async def the_wire_is_dead(site: Site) -> None:
     """Nothing arrives and nobody says so, for a while."""
     site.wire.stall()
@@ -143,7 +168,7 @@ FAULTS: tuple[Callable[[Site], Awaitable[None]], ...] = (
     the_database_restarts_at_once,
     the_database_is_killed,
     peers_hold_connections,
-    *((the_wire_is_dead,) if MINUTES else ()),
+    *((the_wire_is_dead, clocks_jump) if MINUTES else ()),
 )
 
 

@@ -224,3 +224,16 @@ class TestRequests:
         with pytest.raises(NotReachable, match="time-out"):
             await client.request(server, "GET", "/x", limits=Limits(seconds=0.2))
         assert len(client.backoff.export()) == 1
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_longer() -> None:
+    clock = Clock()
+    backoff = Backoff(clock, chance=lambda: 0.5)
+    backoff.failed(A, clock.now)
+    assert backoff.retry_at(A) is not None
+    clock.now -= 3600
+    assert backoff.retry_at(A) is None
+    backoff.failed(A, clock.now)  # which counts, although it was before the first
+    retry_at = backoff.retry_at(A)
+    assert retry_at is not None
+    assert retry_at - clock.now <= 10
