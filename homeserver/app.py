@@ -111,6 +111,7 @@ from homeserver.push import keeping as push_keeping
 from homeserver.push import notifications_api as push_notifications_api
 from homeserver.push import pushers_api as push_pushers_api
 from homeserver.push import store as push_store
+from homeserver.push import unsubscribe_pages as push_unsubscribe_pages
 from homeserver.push.tasks import pushing
 from homeserver.receipts import client_api as receipts_client_api
 from homeserver.relations import client_api as relations_client_api
@@ -200,6 +201,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     push_client_api,
     push_notifications_api,
     push_pushers_api,
+    push_unsubscribe_pages,
     directory_client_api,
     directory_server_api,
     media_uploads,

@@ -24,6 +24,7 @@ from homeserver.config.accounts import (
 from homeserver.config.media import Media
 from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
+from homeserver.config.push import Push
 from homeserver.config.reading import read, read_text, resolve
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -441,6 +442,7 @@ class Config(Struct, frozen=True, kw_only=True):
     policy_servers: PolicyServers = PolicyServers()
     appservices: Appservices = Appservices()
     calls: Calls = Calls()
+    push: Push = Push()
     presence: Presence = Presence()
     user_directory: UserDirectory = UserDirectory()
     clients: Clients = Clients()

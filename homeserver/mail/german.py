@@ -40,5 +40,15 @@ GERMAN: Final[Mapping[str, str]] = {
     "Your account at {server} is ready": "Ihr Konto auf {server} ist bereit",
     "An administrator has approved your account {account}. You can log in now.": "Ihr"
     " Konto {account} ist freigegeben. Sie können sich jetzt anmelden.",
+    "{brand}: unread messages on {server}": "{brand}: ungelesene Nachrichten auf"
+    " {server}",
+    "There is something that you have not read yet, {account}.": "Es gibt etwas, das"
+    " Sie noch nicht gelesen haben, {account}.",
+    "{count} more": "{count} weitere",
+    "There is more in {count} other rooms.": "In {count} anderen Räumen gibt es mehr.",
+    "An encrypted message": "Eine verschlüsselte Nachricht",
+    "An invitation to this room": "Eine Einladung in diesen Raum",
+    "Something that is no text": "Etwas, das kein Text ist",
+    "I want no more of these e-mails": "Ich möchte keine solchen E-Mails mehr",
     "{code} is your code for {server}": "{code} ist Ihr Code für {server}",
 }

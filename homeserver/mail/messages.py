@@ -6,6 +6,7 @@ every program finds it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -109,6 +110,88 @@ def letter(words: Words, accepted: str, link: str = "", **values: str) -> Letter
     )
     plain = "\n\n".join([*before, *middle, *after]) + "\n"
     return Letter(say(words.subject), plain, html)
+
+
+# ── What is unread ───────────────────────────────────────────────────────────────────
+
+
+class Said(StrEnum):
+    """What is told of a message; nothing but that it is there, for most."""
+
+    TEXT = ""
+    ENCRYPTED = "An encrypted message"
+    INVITE = "An invitation to this room"
+    OTHER = "Something that is no text"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message: who sent it, and its text if it may be told."""
+
+    sender: str
+    said: Said
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomNews:
+    """What is unread in a room: the last messages, and how many came before them."""
+
+    name: str
+    lines: Sequence[Line]
+    more: int = 0
+
+
+UNREAD: Final = "{brand}: unread messages on {server}"
+WAITING: Final = "There is something that you have not read yet, {account}."
+MORE: Final = "{count} more"
+MORE_ROOMS: Final = "There is more in {count} other rooms."
+NO_MORE_MAILS: Final = "I want no more of these e-mails"
+
+
+def unread(
+    accepted: str,
+    rooms: Sequence[RoomNews],
+    unsubscribe: str,
+    *,
+    more_rooms: int = 0,
+    **values: str,
+) -> Letter:
+    """The message about what is unread; `values`: brand, server, account."""
+    language = preferred(accepted)
+    say = _Speaker(language, values)
+    shown = [
+        (
+            room.name,
+            _Speaker(language, {"count": str(room.more)})(MORE) if room.more else "",
+            [(line.sender, line.text or say(line.said.value)) for line in room.lines],
+        )
+        for room in rooms
+    ]
+    rest = ""
+    if more_rooms:
+        rest = _Speaker(language, {"count": str(more_rooms)})(MORE_ROOMS)
+    subject, waiting = say(UNREAD), say(WAITING)
+    parts = [waiting]
+    for name, more, lines in shown:
+        said = [f"  {sender}: {text}" for sender, text in lines]
+        parts.append("\n".join([name, *([f"  ({more})"] if more else []), *said]))
+    parts += [rest] if rest else []
+    parts += [say(NO_MORE_MAILS) + ":", unsubscribe]
+    html = (
+        environment(_TEMPLATES)
+        .get_template("unread.html")
+        .render(
+            language=language.code,
+            subject=subject,
+            waiting=waiting,
+            rooms=shown,
+            rest=rest,
+            unsubscribe=unsubscribe,
+            no_more=say(NO_MORE_MAILS),
+        )
+    )
+    return Letter(subject, "\n\n".join(parts) + "\n", html)
 
 
 def code(accepted: str, number: str, server: str) -> str:

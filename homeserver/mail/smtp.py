@@ -37,6 +37,11 @@ def build(config: Mail, server_name: str, message: Message) -> EmailMessage:
     mail["Message-ID"] = make_msgid(domain=config.sender.rpartition("@")[2])
     # Nobody's absence shall be told to us.
     mail["Auto-Submitted"] = "auto-generated"
+    if message.unsubscribe:
+        mail["List-Unsubscribe"] = f"<{message.unsubscribe}>"
+        if message.unsubscribe.startswith("https:"):
+            # RFC 8058: one click in the mail program, without opening a page.
+            mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content(message.plain)
     mail.add_alternative(message.html, subtype="html")
     return mail

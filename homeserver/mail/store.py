@@ -14,7 +14,10 @@ GIVE_UP: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An e-mail or, with the medium `msisdn`, a text message."""
+    """An e-mail or, with the medium `msisdn`, a text message.
+
+    `unsubscribe` is where its reader can have no more of its kind sent.
+    """
 
     message_id: int
     medium: str
@@ -23,22 +26,30 @@ class Message:
     plain: str
     html: str
     tries: int
+    unsubscribe: str = ""
 
 
 async def add(
-    tx: Tx, medium: str, recipient: str, subject: str, plain: str, html: str = ""
+    tx: Tx,
+    medium: str,
+    recipient: str,
+    subject: str,
+    plain: str,
+    html: str = "",
+    unsubscribe: str = "",
 ) -> None:
     """Have a message sent once the transaction is committed."""
     await tx.execute(
         """
-        INSERT INTO outbox (medium, recipient, subject, plain, html)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO outbox (medium, recipient, subject, plain, html, unsubscribe)
+        VALUES ($1, $2, $3, $4, $5, $6)
         """,
         medium,
         recipient,
         subject,
         plain,
         html,
+        unsubscribe,
     )
 
 
@@ -53,7 +64,8 @@ async def claim(tx: Tx, limit: int) -> list[Message]:
           FROM (SELECT message_id FROM outbox WHERE due_at <= now()
                  ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
          WHERE o.message_id = due.message_id
-        RETURNING o.message_id, medium, recipient, subject, plain, html, tries
+        RETURNING o.message_id, medium, recipient, subject, plain, html, tries,
+                  unsubscribe
         """,
         limit,
         CLAIM,

@@ -50,6 +50,16 @@ GERMAN: Final[Mapping[str, str]] = {
     " wo Sie begonnen haben. Sie können diese Seite schließen.",
     "Go on to {host}": "Weiter zu {host}",
     "Confirm the address": "Adresse bestätigen",
+    "No more e-mails": "Keine E-Mails mehr",
+    "No more e-mails about unread messages?": "Keine E-Mails über ungelesene"
+    " Nachrichten mehr?",
+    "No more e-mails about unread messages will be sent. You can close this page.": ""
+    "Es werden keine E-Mails über ungelesene Nachrichten mehr gesendet. Sie können"
+    " diese Seite schließen.",
+    "Send no more e-mails": "Keine E-Mails mehr senden",
+    "In your app you can ask for them again.": "In Ihrer App können Sie wieder darum"
+    " bitten.",
+    "These e-mails are not sent any more.": "Diese E-Mails werden nicht mehr gesendet.",
     "If you did not ask for this, close this page.": "Wenn Sie das nicht wollten,"
     " schließen Sie diese Seite.",
     "This has run out, or the code is wrong. Begin again.": "Das ist abgelaufen, oder"

@@ -12,5 +12,6 @@ for each member: a count is a function of the events, the rules at their time an
 receipts, made when somebody asks and kept in memory for the next time.
 
 Where users are told, `pushers` says: at a gateway, by Web Push without one (`vapid`,
-`web_push`), or by e-mail. `news` finds what there is to tell, `sender` tells it.
+`web_push`), or by e-mail (`mails`, `mailer`). `news` finds what there is to tell,
+`sender` tells it.
 """

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from homeserver.context import Context
 from homeserver.push.keeper import Keeper
+from homeserver.push.mailer import Mailer
 from homeserver.push.sender import PushSender
 from homeserver.push.vapid import vapid_key
 
@@ -16,6 +17,6 @@ async def pushing(ctx: Context) -> AsyncIterator[None]:
     ctx.parts.put(vapid)
     ctx.capabilities["m.webpush"] = vapid.capability
     async with AsyncExitStack() as stack:
-        for part in (Keeper(ctx), PushSender(ctx)):
+        for part in (Keeper(ctx), PushSender(ctx), Mailer(ctx)):
             await stack.enter_async_context(part)
         yield

@@ -1,0 +1,20 @@
+"""[push]: how people are told of what they have not seen."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Push(Struct, frozen=True, kw_only=True):
+    """Notifications. Gateways and browsers need no settings."""
+
+    email_delay_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="How long something must have been unread before an e-mail"
+            " tells of it, to those who asked for that. After it, none is sent about"
+            " that room for as long; then for three times as long, up to a day.",
+        ),
+    ] = 600
