@@ -42,9 +42,9 @@ class Viewer:
     device_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Sight:
-    """An event and what its reader's `unsigned` needs.
+    """An event and what its reader's `unsigned` needs. Treat as immutable.
 
     `membership` is the reader's at the time of the event, `replaced` the state event
     that it took the place of, `shows_replaced` whether the reader may see that one,
@@ -125,7 +125,7 @@ def render_bytes(
     parts = [_shared_json(event)]
     if with_room_id:
         parts += (b',"room_id":', orjson.dumps(event.pdu.room_id))
-    parts += (b',"unsigned":', canonical_json.encode(_unsigned(sight, viewer, now_ms)))
+    parts += (b',"unsigned":', _unsigned_json(sight, viewer, now_ms))
     if sight.bundle is None:
         parts.append(b"}")
         return b"".join(parts)
@@ -151,6 +151,13 @@ def _relations(bundle: Bundle, viewer: Viewer, now_ms: int) -> dict[str, object]
         chunk = [{"event_id": event_id} for event_id in bundle.references]
         told["m.reference"] = {"chunk": chunk}
     return told
+
+
+def _unsigned_json(sight: Sight, viewer: Viewer, now_ms: int) -> bytes:
+    unsigned = _unsigned(sight, viewer, now_ms)
+    # What others wrote may hold what orjson cannot write.
+    has_content = sight.replaced is not None or sight.event.redaction is not None
+    return canonical_json.encode(unsigned) if has_content else orjson.dumps(unsigned)
 
 
 def _unsigned(sight: Sight, viewer: Viewer, now_ms: int) -> JsonObject:

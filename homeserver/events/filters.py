@@ -103,7 +103,8 @@ class RoomEventFilter(EventFilter, frozen=True):
             and self.types is None
             and self.contains_url is None
             and not self._asks_for_relations
-            and not (self.not_senders or self.not_types or self.not_rooms or self.rooms)
+            and self.rooms is None
+            and not (self.not_senders or self.not_types or self.not_rooms)
         )
 
     def keeps_event(self, event: Pdu) -> bool:

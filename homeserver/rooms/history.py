@@ -43,12 +43,14 @@ class Range:
 class Page:
     """Events in the order read; `end` is None when there is nothing further.
 
-    `lowest` is the depth down to which events were looked at.
+    `lowest` is the depth down to which events were looked at, `gap` the greatest depth
+    at which others are missing.
     """
 
     sights: Sequence[Sight]
     end: Point | None
     lowest: int | None = None
+    gap: int | None = None
 
     @property
     def has_first(self) -> bool:
@@ -99,21 +101,23 @@ async def read_page(
     point = where.start
     sights: list[Sight] = []
     lowest: int | None = None
+    gap: int | None = None
     is_end = False
     for attempt in range(_MAX_PAGES):
         # More each time, since many seem to be hidden or filtered.
         size = min(max(limit - len(sights), _PAGE << attempt), _MAX_PAGE)
         async with db.read() as tx:
-            places = await _read(tx, may, where, point, newest, size)
+            places, highest = await _read(tx, may, where, point, newest, size)
         found, last = await take(db, live, may, places, limit - len(sights), wanted)
         sights += found
         if last is not None:
+            gap = highest
             lowest = last.depth if lowest is None else min(lowest, last.depth)
             point = beyond(point if where.backwards else newest, last, where)
         is_end = len(places) < size and (last is None or last is places[-1])
         if is_end or len(sights) >= limit:
             break
-    page = Page(sights, None if is_end else point, lowest)
+    page = Page(sights, None if is_end else point, lowest, gap)
     if where.backwards and page.has_first:
         return replace(page, end=None)
     return page
@@ -127,11 +131,11 @@ def beyond(point: Point, place: Place, where: Range) -> Point:
 
 async def _read(
     tx: Tx, may: Access, where: Range, point: Point, newest: Point, limit: int
-) -> list[Place]:
+) -> tuple[list[Place], int | None]:
     if where.backwards:
         return await read_backwards(tx, may.room.nid, point, limit, where.stop)
     stop = newest if where.stop is None else bounded(where.stop, may)
-    return await read_forwards(tx, may.room.nid, point, limit, stop)
+    return await read_forwards(tx, may.room.nid, point, limit, stop), None
 
 
 async def take(

@@ -116,7 +116,10 @@ async def _read(
         # Where it ends for want of events, any gap may be the reason.
         ends_early = page.end is None and where.stop is None and not page.has_first
         lowest = 0 if ends_early else page.lowest
-        if lowest is None or not await backfill(ctx, may.room, lowest, limit):
+        is_near = ends_early or (page.gap is not None and page.gap >= (lowest or 0))
+        if lowest is None or not is_near:
+            return page
+        if not await backfill(ctx, may.room, lowest, limit):
             return page
     return await history.read_page(ctx.db, ctx.live, may, where, limit, wanted)
 

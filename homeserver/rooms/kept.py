@@ -16,7 +16,10 @@ async def kept_events(
     db: Database, wanted: RoomEventFilter, events: Sequence[StoredEvent]
 ) -> list[StoredEvent]:
     """Those of the events that the filter keeps, in order."""
-    kept = [event for event in events if wanted.keeps_event(event.shown)]
+    if wanted.keeps_all:
+        kept = list(events)
+    else:
+        kept = [event for event in events if wanted.keeps_event(event.shown)]
     if not kept or not wanted.asks_for_children:
         return kept
     async with db.read() as tx:

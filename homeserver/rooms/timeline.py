@@ -67,15 +67,23 @@ class Place:
 
 async def read_backwards(
     tx: Tx, room_nid: int, point: Point, limit: int, stop: Point | None = None
-) -> list[Place]:
-    """Up to `limit` events before the point, newest first, not beyond `stop`."""
+) -> tuple[list[Place], int | None]:
+    """Up to `limit` events before the point, newest first, not beyond `stop`.
+
+    Also the greatest depth, in all of the room, of an event next to which others are
+    missing here; None: none are missing, as far as this looked.
+    """
     depth, at = point.depth, point.at
     if depth is None:
         depth, at = await _depth_by(tx, room_nid, point.position), 2**62
     stop_depth, stop_at = await bound(tx, room_nid, stop)
     rows = await tx.fetch(
         """
-        SELECT event_nid, depth, position FROM events
+        SELECT event_nid, depth, position,
+               (SELECT max(e.depth)
+                  FROM backward_edges b JOIN events e ON e.event_nid = b.child_nid
+                 WHERE b.room_nid = $1 AND e.position IS NOT NULL)
+          FROM events
          WHERE room_nid = $1 AND position IS NOT NULL AND position <= $2
            AND (depth, position) <= ($3, $4) AND (depth, position) > ($5, $6)
          ORDER BY depth DESC, position DESC LIMIT $7
@@ -88,7 +96,8 @@ async def read_backwards(
         stop_at,
         limit,
     )
-    return [Place(*row) for row in rows]
+    places = [Place(row[0], row[1], row[2]) for row in rows]
+    return places, rows[0][3] if rows else None
 
 
 async def read_forwards(

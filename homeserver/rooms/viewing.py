@@ -9,6 +9,7 @@ Spec: client-server-api#room-history-visibility
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from federation.ids import UserId
 from federation.pdu import StateKey
@@ -24,6 +25,8 @@ from homeserver.rooms.visibility import (
     may_see_messages,
     visibility_of,
 )
+
+_JOINED: Final = Circumstances(None, "join", joined_later=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +64,24 @@ async def visible(
     at = await _circumstances(live, reader, events, await last_joined(live, reader))
     sights = []
     for event in events:
-        if event.pdu.sender in ignored and event.pdu.key is None:
-            continue
-        if event.pdu.type == DUMMY_EVENT and event.pdu.key is None:
+        pdu = event.pdu
+        is_message = pdu.state_key is None
+        if is_message and (pdu.sender in ignored or pdu.type == DUMMY_EVENT):
             continue
         if horizon is not None and horizon.hides(event):
             continue
         before = at.get(event.nid)
-        if before is None or not may_see(event.pdu, reader.user_id, before):
+        if before is None or not may_see(pdu, reader.user_id, before):
             continue
-        own = event.pdu.key == ("m.room.member", reader.user_id)
-        membership = event.pdu.membership if own else before.membership
+        if is_message:
+            is_erased = pdu.sender in erased and before.membership != "join"
+            shown = event.erased() if is_erased else event
+            sights.append(Sight(shown, before.membership or "leave"))
+            continue
+        own = pdu.key == ("m.room.member", reader.user_id)
+        membership = pdu.membership if own else before.membership
         replaced = await replaced_by(live, event)
-        is_erased = event.pdu.sender in erased and before.membership != "join"
-        shown = event.erased() if is_erased and event.pdu.key is None else event
-        sights.append(Sight(shown, membership or "leave", replaced))
+        sights.append(Sight(event, membership or "leave", replaced))
     return sights
 
 
@@ -132,7 +138,7 @@ async def _circumstances(
             continue
         if since is not None and event.position > since:
             # Joined since before the event: no rule asks for more.
-            found[event.nid] = Circumstances(None, "join", joined_later=True)
+            found[event.nid] = _JOINED
         else:
             by_root[event.state_before].append(event)
     member_key = ("m.room.member", reader.user_id)

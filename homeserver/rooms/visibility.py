@@ -35,6 +35,8 @@ def visibility_of(event: Pdu | None) -> str:
 
 def may_see(event: Pdu, reader: UserId, before: Circumstances) -> bool:
     """Whether the reader may see the event."""
+    if before.membership == "join":
+        return True
     visibilities = [before.visibility or "shared"]
     if event.key == HISTORY_VISIBILITY:
         visibilities.append(visibility_of(event))

@@ -140,6 +140,7 @@ async def test_a_filter_is_applied_and_the_page_filled_all_the_same(alice, bob):
     assert texts(reply["chunk"]) == ["32", "24", "16", "8", "0"]
     with_url = {"contains_url": True}
     assert (await page(alice, room, dir="b", filter=with_url))["chunk"] == []
+    assert (await page(alice, room, dir="b", filter={"rooms": []}))["chunk"] == []
     of_filter = await page(alice, room, dir="b", filter={"limit": 2})
     assert len(of_filter["chunk"]) == 2
 
@@ -324,7 +325,19 @@ async def test_an_event_is_found_by_its_time(alice, bob):
 # ── History that other servers have ──────────────────────────────────────────────────
 
 
-async def test_gaps_are_filled_as_far_as_a_page_goes(alice, bob, monkeypatch):
+async def lacks_what_is_before(server, event_id: str) -> None:
+    """Let the server know of an event before this one that it has not got."""
+    async with server.ctx.db.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO backward_edges (room_nid, event_id, child_nid)
+            SELECT room_nid, '$missing', event_nid FROM events WHERE event_id = $1
+            """,
+            event_id,
+        )
+
+
+async def test_gaps_are_filled_as_far_as_a_page_goes(hearth, alice, bob, monkeypatch):
     room = await alice.creates_room(**PUBLIC)
     ids = await chat(alice, room, 30)
     depths = []
@@ -334,6 +347,11 @@ async def test_gaps_are_filled_as_far_as_a_page_goes(alice, bob, monkeypatch):
         return False
 
     monkeypatch.setattr("homeserver.rooms.history_api.backfill", nothing)
+    await page(alice, room, dir="b", limit=5)
+    await lacks_what_is_before(hearth, ids[10])
+    await page(alice, room, dir="b", limit=5)
+    assert depths == [], "nothing is missing so near"
+    await lacks_what_is_before(hearth, ids[-1])
     first = await page(alice, room, dir="b", limit=5)
     second = await page(alice, room, dir="b", limit=5, from_=first["end"])
     assert len(depths) == 2
@@ -355,8 +373,11 @@ async def test_gaps_are_filled_as_far_as_a_page_goes(alice, bob, monkeypatch):
     assert second["chunk"]
 
 
-async def test_a_page_is_read_again_when_something_was_fetched(alice, monkeypatch):
+async def test_a_page_is_read_again_when_something_was_fetched(
+    hearth, alice, monkeypatch
+):
     room = await alice.creates_room()
+    await lacks_what_is_before(hearth, await alice.sends(room, "the first"))
     calls = []
 
     async def something(*_: object) -> bool:
