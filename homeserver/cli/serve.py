@@ -1,6 +1,7 @@
 """One process that serves: the whole server, or one of several identical ones."""
 
 import gc
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ def serve(config: Config, named: Path | None) -> None:
 
     async def greet(server: Server) -> None:
         _settle()
+        server.context.live.follower.on_loss = start_over
         for address in server.addresses:
             greeting.say_where(config, address)
         await greeting.say_first_steps(server.context.db, named)
@@ -56,6 +58,12 @@ def serve_in(slot: Slot) -> None:
         siblings=Siblings(slot.number, slot.counts, slot.telling),
     )
     running.run_one_of_several(server, greet, linger, parent.until_gone)
+
+
+def start_over() -> None:
+    """Be as new, without a word to anybody, as after a crash."""
+    again = [sys.executable, *sys.orig_argv[1:]]
+    os.execv(sys.executable, again)  # noqa: S606 - the same command
 
 
 def linger(server: Server) -> None:

@@ -60,11 +60,27 @@ def database_url(value: str) -> None:
         raise ValueError("it must begin with postgresql://")
     try:
         parts = urlsplit(value)
-        _ = parts.port
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        for host in hosts:
+            _ = urlsplit(f"//{host}").port
     except ValueError as error:
         raise ValueError(f"it is not a URL: {error}") from None
     if not parts.path.strip("/"):
         raise ValueError("it must end with the name of a database")
+    if len(hosts) > 1 and "target_session_attrs=" not in parts.query:
+        raise ValueError(
+            "of several hosts, one takes writes: end it with"
+            " ?target_session_attrs=read-write"
+        )
+
+
+def database_urls(values: Sequence[str]) -> None:
+    """A list of databases, each at one host."""
+    for value in values:
+        not_empty(value)
+        database_url(value)
+        if "," in urlsplit(value).netloc.rpartition("@")[2]:
+            raise ValueError("name one host in each, or it is unclear which is read")
 
 
 def base_url(value: str) -> None:

@@ -53,8 +53,15 @@ LOST: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
 )
-# It lives and cannot: no room on the disk, no memory.
-SHORT_OF: Final = (asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
+# It lives and cannot now: no room on the disk, no memory; somebody else, who may be cut
+# off, holds what is needed, or it takes too long.
+SHORT_OF: Final = (
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+)
 
 log = structlog.get_logger(__name__)
 

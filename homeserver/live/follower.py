@@ -8,10 +8,11 @@ message.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -38,7 +39,14 @@ _REACHING: Final = frozenset(
     (Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST, Kind.PRESENCE, Kind.PROFILE)
 )
 
+_EXIT_LOST: Final = 75  # sysexits.h: try again
+
 log = structlog.get_logger(__name__)
+
+
+def _end() -> None:
+    # Nothing in this process can be trusted. Whoever watches it starts another.
+    os._exit(_EXIT_LOST)
 
 
 class Follower:
@@ -54,6 +62,10 @@ class Follower:
         self._told = asyncio.Event()
         self._heard_at = float("-inf")  # when another process was heard of
         self._tasks: list[asyncio.Task[None]] = []
+        # The connection was lost: it may be another server's database now.
+        self._doubts = False
+        # What to do when the database has lost what it had acknowledged.
+        self.on_loss: Callable[[], None] = _end
         view.reach = self._reach
         view.still = self._lock
         view.complete = self._complete
@@ -118,7 +130,10 @@ class Follower:
             position, trimmed_to = await tx.fetchrow(  # type: ignore[misc]
                 "SELECT position, trimmed_to FROM sequencer"
             )
-            if position <= since:
+            if position < since or (self._doubts and not await self._is_ours(tx)):
+                await self._lost(position)
+            self._doubts = False
+            if position == since:
                 return False
             if trimmed_to > since or position - since > _MAX_BEHIND:
                 log.info("too far behind, loading anew", behind=position - since)
@@ -128,6 +143,39 @@ class Follower:
             applied = await self._applied_from(tx, rows, since)
         self._view.apply(position, applied)
         return True
+
+    async def _is_ours(self, tx: Tx) -> bool:
+        """Whether the database still has the last change that we know of.
+
+        A standby that took over may lack what had not reached it.
+        """
+        last = self._view.last
+        if last is None:
+            return True
+        position, ref = last
+        row = await tx.fetchrow(
+            """
+            SELECT c.ref, c.position IS NOT NULL OR s.trimmed_to >= $1 AS is_there
+              FROM sequencer AS s LEFT JOIN changes AS c ON c.position = $1
+            """,
+            position,
+        )
+        return row is not None and row["is_there"] and row["ref"] in (None, ref)
+
+    async def _lost(self, position: int) -> None:
+        known = self._view.position
+        log.critical(
+            "the database has lost what it had acknowledged, as when a standby takes"
+            " over that had not received all: starting anew",
+            known=known,
+            there=position,
+        )
+        # Clients have tokens of what is lost; nothing new must hide before those.
+        async with self._db.transaction() as tx:
+            await tx.execute(
+                "UPDATE sequencer SET position = greatest(position, $1)", known
+            )
+        self.on_loss()
 
     async def _applied_from(
         self, tx: Tx, rows: Sequence[ChangeRow], since: int
@@ -199,7 +247,9 @@ class Follower:
     # ── Between processes ────────────────────────────────────────────────────────
 
     def _on_notify(self, payload: str | None) -> None:
-        if payload is not None and payload.startswith(self._me):
+        if payload is None:
+            self._doubts = True
+        elif payload.startswith(self._me):
             return
         if payload is not None:
             if self._is_alone():

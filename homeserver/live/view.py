@@ -130,6 +130,16 @@ class View:
         """What the log of the last changes takes, roughly."""
         return self._log_bytes
 
+    @property
+    def last(self) -> tuple[int, int | None] | None:
+        """Position and reference (`changes.ref`) of the last change at hand."""
+        for item in reversed(self._log):
+            if not isinstance(item, RoomDelta):
+                return item[0], item[1].ref
+            if item.events and item.events[-1].position is not None:
+                return item.events[-1].position, item.events[-1].nid
+        return None
+
     def reset(self, position: int) -> None:
         """Forget everything and go on from that position: too much was missed."""
         self._rooms.clear()

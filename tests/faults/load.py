@@ -147,7 +147,8 @@ class Load:
             for f, since in zip(self.followers, seen, strict=True)
         ):
             for task in self._tasks:
-                if task.done():
+                if task.done() and task.exception() is not None:
+                    self.fleet.assert_said()  # a surprise says more
                     task.result()
             if loop.time() - began > seconds:
                 raise AssertionError(

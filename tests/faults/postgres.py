@@ -147,6 +147,10 @@ class Postgres:
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         await self.start()
 
+    async def restart_with(self, **settings: str) -> None:
+        self.settings.update(settings)
+        await self.restart()
+
     async def kill(self) -> None:
         """SIGKILL all of its processes."""
         assert self._process is not None

@@ -59,6 +59,7 @@ async def site() -> AsyncIterator[Site]:
                 followers=3 if MINUTES else 2,
                 rooms=2 if MINUTES else 1,
                 pause_s=0.05 if MINUTES else 0.02,
+                most_resident=(450 if MINUTES else 200) * 1024 * 1024,
             ) as people,
         ):
             yield Site(postgres, wire, fleet, people, directory / "clock")

@@ -1,6 +1,7 @@
 """What the tests need of any homeserver that runs as a process: ours or Synapse."""
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import time
@@ -19,12 +20,18 @@ HOST: Final = "127.0.0.1"
 _REPOSITORY: Final = Path(__file__).parents[2]
 
 
+# Below those that systems give to outgoing connections: a port that is free now would
+# else be somebody's by the time it is listened on.
+_PORTS: Final = range(11_000, 32_000)
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 class Homeserver(ABC):

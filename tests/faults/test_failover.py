@@ -1,0 +1,161 @@
+"""The primary dies, a standby takes over, and nobody restarts the server.
+
+Two real PostgreSQL servers in streaming replication; what is committed is on both
+before it is acknowledged (synchronous_standby_names).
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.conftest import place
+from tests.faults.fleet import Fleet
+from tests.faults.load import load
+from tests.faults.postgres import NAME, Postgres
+from tests.support.child import Child
+from tests.support.homeserver import HOST, free_port
+
+pytestmark = pytest.mark.timeout(180)
+LONG = "HEARTH_SOAK" in os.environ
+
+
+@dataclass
+class Pair:
+    """A primary and its standby."""
+
+    directory: Path
+    primary: Postgres
+    standby: Postgres
+
+    @property
+    def dsn(self) -> str:
+        """Both of them: whichever takes writes is meant."""
+        hosts = f"{HOST}:{self.primary.port},{HOST}:{self.standby.port}"
+        return f"postgresql://{NAME}@{hosts}/{NAME}?target_session_attrs=read-write"
+
+    async def synchronous(self) -> None:
+        """From now on commits wait for the standby."""
+        connection = await asyncpg.connect(self.primary.dsn)
+        await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await connection.execute("SELECT pg_reload_conf()")
+        query = "SELECT sync_state FROM pg_stat_replication"
+        while await connection.fetchval(query) != "sync":
+            await asyncio.sleep(0.02)
+        await connection.close()
+
+    async def fails_over(self) -> None:
+        """The primary dies without a word; the standby takes over."""
+        await self.primary.kill()
+        # What is standing by for the standby is none of this test.
+        connection = await asyncpg.connect(self.standby.dsn)
+        await connection.close()
+        await self.standby.promote()
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    with tempfile.TemporaryDirectory(prefix="hearth-pair-", dir=place()) as made:
+        directory = Path(made)
+        async with (
+            await Postgres.made(directory / "a") as primary,
+            await primary.standby(directory / "b") as standby,
+        ):
+            yield Pair(directory, primary, standby)
+
+
+@pytest.mark.skipif(not LONG, reason="in `make soak`")
+async def test_pgbouncer_in_front(pair: Pair) -> None:
+    """Session pooling, and a standby to which pgbouncer is led."""
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("no pgbouncer")
+    port = free_port()
+    configuration = pair.directory / "pgbouncer.ini"
+
+    def leads_to(server: Postgres) -> None:
+        configuration.write_text(
+            f"""
+            [databases]
+            {NAME} = host={HOST} port={server.port} user={NAME}
+            [pgbouncer]
+            listen_addr = {HOST}
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = any
+            pool_mode = session
+            default_pool_size = 40
+            admin_users = {NAME}
+            server_login_retry = 1
+            """
+        )
+        configuration.chmod(0o644)
+
+    leads_to(pair.primary)
+    arguments = [program, "-q", str(configuration)]
+    if os.geteuid() == 0:
+        arguments[1:1] = ["-u", "nobody"]
+    child = Child(arguments, log=pair.directory / "pgbouncer.log", cwd=pair.directory)
+    child.start()
+    try:
+        dsn = f"postgresql://{NAME}@{HOST}:{port}/{NAME}"
+        async with Fleet(pair.directory, 1, dsn) as fleet:
+            await pair.synchronous()
+            async with load(fleet, talkers=3) as people:
+                await pair.fails_over()
+                leads_to(pair.standby)
+                os.kill(child.pid, signal.SIGHUP)
+                await people.goes_on()
+            fleet.assert_said("the database answers again")
+    finally:
+        await child.kill()
+
+
+async def test_a_standby_takes_over_and_nothing_is_lost(pair: Pair) -> None:
+    async with Fleet(pair.directory, 1, pair.dsn) as fleet:
+        await pair.synchronous()
+        async with load(fleet, talkers=3) as people:
+            await pair.fails_over()
+            await people.goes_on()
+        fleet.assert_said("the database fails", "the database answers again")
+
+
+@pytest.mark.skipif(not LONG, reason="in `make soak`")
+async def test_a_standby_that_lacks_something_is_noticed(pair: Pair) -> None:
+    """Without synchronous replication the last is lost; nobody goes on as if not."""
+    async with Fleet(pair.directory, 1, pair.dsn) as fleet:
+        alice = await fleet.registers("alice")
+        room = await alice.creates_room()
+        await alice.syncs()
+        connection = await asyncpg.connect(pair.primary.dsn)
+        arrived = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) <= 0"
+        while not await connection.fetchval(f"{arrived} FROM pg_stat_replication"):
+            await asyncio.sleep(0.02)
+        await connection.close()
+        await pair.standby.restart_with(primary_conninfo="")
+        for n in range(10):
+            await alice.sends(room, f"lost {n}")
+        await alice.syncs()
+        await pair.fails_over()
+        async with asyncio.timeout(60):
+            while not started_anew(fleet.logs()):
+                await asyncio.sleep(0.05)
+        await fleet[0].answers()
+        await fleet[0].close_connections()
+        kept = await alice.sends(room, "kept")
+        # Her token is of what is lost; what is new comes after it.
+        await alice.sees_id(room, kept)
+        shown = [e["content"].get("body") for e in await alice.history(room)]
+        assert [body for body in shown if body] == ["kept"]
+
+
+def started_anew(logs: str) -> bool:
+    _, found, after = logs.partition("the database has lost what it had acknowledged")
+    return bool(found) and "http.server: listening" in after
