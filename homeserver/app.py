@@ -324,7 +324,7 @@ class Server:
             live=live,
             clock=Clock(),
             known_keys=LruCache("server keys", _KNOWN_KEYS, _KNOWN_KEY),
-            account_data_defaults={push_store.PUSH_RULES: push_store.default_content},
+            account_data_defaults=push_store.defaults(config.push),
             put_off=put_off,
         )
         live.retention = _retention(ctx)

@@ -18,3 +18,11 @@ class Push(Struct, frozen=True, kw_only=True):
             " that room for as long; then for three times as long, up to a day.",
         ),
     ] = 600
+    encrypted_events: Annotated[
+        bool,
+        Meta(
+            description="Whether clients are woken for every encrypted event but in"
+            " muted rooms, to look for mentions themselves (MSC4028). Clients that do"
+            " not know it show too many unread messages."
+        ),
+    ] = False

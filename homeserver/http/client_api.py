@@ -13,14 +13,14 @@ from homeserver.http.well_known import client_discovery, policy_server, support
 
 
 @route("GET", "/_matrix/client/versions", auth=optional_access_token)
-async def get_versions(_ctx: Context, _request: ClientRequest) -> Answer:
+async def get_versions(ctx: Context, _request: ClientRequest) -> Answer:
     """The versions of the specification that clients can rely on.
 
     Spec: client-server-api#get_matrixclientversions
     """
     return {
         "versions": list(VERSIONS),
-        "unstable_features": {each.flag: True for each in FEATURES},
+        "unstable_features": {each.flag: each.is_on(ctx.config) for each in FEATURES},
     }
 
 

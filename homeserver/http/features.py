@@ -6,7 +6,10 @@ can say which path belongs to which proposal.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
+
+from homeserver.config import Config
 
 # Modules that are not built answer M_UNRECOGNIZED.
 VERSIONS: Final = (
@@ -37,13 +40,19 @@ VERSIONS: Final = (
 class Feature:
     """A flag in `unstable_features` of `/versions`.
 
-    `since` is the version of the specification that took it in, if one did.
+    `since` is the version of the specification that took it in, if one did. `setting`
+    is the key of the configuration that switches it on, if not every server has it.
     """
 
     flag: str
     msc: int
     what: str
     since: str | None = None
+    setting: str | None = None
+
+    def is_on(self, config: Config) -> bool:
+        """Whether this server has it."""
+        return self.setting is None or bool(attrgetter(self.setting)(config))
 
 
 FEATURES: Final = (
@@ -62,6 +71,12 @@ FEATURES: Final = (
     Feature("org.matrix.msc3881", 3881, "pushers switched off from another device"),
     Feature(
         "org.matrix.msc3881.stable", 3881, "pushers switched off from another device"
+    ),
+    Feature(
+        "org.matrix.msc4028",
+        4028,
+        "pushes of every encrypted event",
+        setting="push.encrypted_events",
     ),
     Feature("org.matrix.msc4140", 4140, "delayed events"),
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),

@@ -12,7 +12,7 @@ from homeserver.http.routes import route
 from homeserver.live.changes import Change, Kind
 from homeserver.push import rules, store
 from homeserver.push.rules import Changes, Place, Rule, RuleKind, Ruleset
-from homeserver.push.store import RuleEdit
+from homeserver.push.store import RuleEdit, extras_of
 
 RULES: Final = "/_matrix/client/v3/pushrules/"
 RULE: Final = RULES + "global/{kind}/{ruleId}"
@@ -21,7 +21,7 @@ RULE: Final = RULES + "global/{kind}/{ruleId}"
 async def _ruleset(ctx: Context, request: ClientRequest) -> Ruleset:
     async with ctx.db.read() as tx:
         changes = await store.read_changes(tx, request.user_id)
-    return rules.ruleset_of(request.user_id, changes)
+    return rules.ruleset_of(request.user_id, changes, extras_of(ctx.config.push))
 
 
 async def _rule(ctx: Context, request: ClientRequest) -> Rule:
@@ -34,7 +34,7 @@ async def _rule(ctx: Context, request: ClientRequest) -> Rule:
 async def _edit(ctx: Context, request: ClientRequest, change: rules.Change) -> Answer:
     async with ctx.db.read() as tx:  # what cannot be done shall not reach the committer
         rules.encode_changes(change(await store.read_changes(tx, request.user_id)))
-    edit = RuleEdit(request.user_id, change)
+    edit = RuleEdit(request.user_id, change, extras_of(ctx.config.push))
     data = Change(Kind.ACCOUNT_DATA, user_id=request.user_id)
     await ctx.live.commit(store.change_rules, edit, data)
     return {}
@@ -125,9 +125,10 @@ async def set_push_rule_enabled(ctx: Context, request: ClientRequest) -> Answer:
     enabled = body["enabled"]
     if not isinstance(enabled, bool):
         raise errors.bad_json("enabled: true or false is needed.")
+    extras = extras_of(ctx.config.push)
 
     def change(changes: Changes) -> Changes:
-        return rules.with_set(changes, kind, rule_id, enabled=enabled)
+        return rules.with_set(changes, kind, rule_id, enabled=enabled, extras=extras)
 
     return await _edit(ctx, request, change)
 
@@ -152,8 +153,9 @@ async def set_push_rule_actions(ctx: Context, request: ClientRequest) -> Answer:
     if "actions" not in body:
         raise errors.missing_param("actions is missing.")
     actions = rules.checked_actions(body["actions"])
+    extras = extras_of(ctx.config.push)
 
     def change(changes: Changes) -> Changes:
-        return rules.with_set(changes, kind, rule_id, actions=actions)
+        return rules.with_set(changes, kind, rule_id, actions=actions, extras=extras)
 
     return await _edit(ctx, request, change)

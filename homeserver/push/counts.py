@@ -34,7 +34,7 @@ from homeserver.push.marks import (
     read_tallies,
 )
 from homeserver.push.pages import Pages
-from homeserver.push.rules import ruleset_of
+from homeserver.push.rules import NO_EXTRAS, Extras, ruleset_of
 from homeserver.receipts.threads import MAIN
 
 _TALLIES: Final = 48 * MIB
@@ -86,11 +86,12 @@ class Unread:
 class UnreadCounts:
     """Counts what is unread, and remembers it for those who come back."""
 
-    def __init__(self, db: Database, live: Live) -> None:
+    def __init__(self, db: Database, live: Live, extras: Extras = NO_EXTRAS) -> None:
         self._db = db
         self._live = live
-        self.rules = KnownRules(db, live)
-        self.digests = Digests(live)
+        self.extras = extras
+        self.rules = KnownRules(db, live, extras)
+        self.digests = Digests(live, extras)
         self.pages = Pages(db, live, self.digests)
         self._tallies: LruCache[tuple[int, str], Unread] = LruCache(
             "unread counts",
@@ -305,7 +306,9 @@ class Judge:
         evaluator = self._history.at(position or event.position or 0)
         if evaluator is None:
             if self._default is None:
-                self._default = Evaluator(ruleset_of(self._history.user_id))
+                history = self._history
+                ruleset = ruleset_of(history.user_id, extras=history.extras)
+                self._default = Evaluator(ruleset)
             evaluator = self._default
         levels = None
         if evaluator.asks_levels or mentions_room(event.pdu):
@@ -326,9 +329,9 @@ class Judge:
 _counts: "WeakKeyDictionary[Live, UnreadCounts]" = WeakKeyDictionary()
 
 
-def unread_counts(db: Database, live: Live) -> UnreadCounts:
-    """The counts of this process."""
+def unread_counts(db: Database, live: Live, extras: Extras = NO_EXTRAS) -> UnreadCounts:
+    """The counts of this process; who asks first says which predefined rules hold."""
     found = _counts.get(live)
     if found is None:
-        found = _counts[live] = UnreadCounts(db, live)
+        found = _counts[live] = UnreadCounts(db, live, extras)
     return found

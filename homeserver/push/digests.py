@@ -4,6 +4,7 @@ For all of them it is the same, but for those whom it mentions. So it is found o
 each event, and one after the other digests make the counts of everybody.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +20,14 @@ from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 from homeserver.push.evaluation import Evaluator, Occasion
-from homeserver.push.rules import Rule, RuleKind, Ruleset, default_rules
+from homeserver.push.rules import (
+    NO_EXTRAS,
+    Extras,
+    Rule,
+    RuleKind,
+    Ruleset,
+    default_rules,
+)
 from homeserver.receipts.threads import MAIN, is_thread_id, relation_of, root_of
 
 _DIGESTS: Final = 32 * MIB
@@ -55,7 +63,8 @@ class Digest:
         return self.notifies, self.highlights
 
 
-def _evaluator(*, mentioned: bool) -> Evaluator:
+@functools.cache
+def _evaluator(extras: Extras, *, mentioned: bool) -> Evaluator:
     """The predefined rules for somebody whom every event mentions, or none does."""
     rules: dict[RuleKind, Sequence[Rule]] = {}
     for kind in RuleKind:
@@ -63,14 +72,10 @@ def _evaluator(*, mentioned: bool) -> Evaluator:
             msgspec.structs.replace(rule, conditions=())
             if rule.rule_id == _MENTION
             else rule
-            for rule in default_rules(kind, "")
+            for rule in default_rules(kind, "", extras)
             if rule.rule_id != _INVITE and (mentioned or rule.rule_id != _MENTION)
         ]
     return Evaluator(Ruleset(rules))
-
-
-_FOR_MENTIONED: Final = _evaluator(mentioned=True)
-_FOR_OTHERS: Final = _evaluator(mentioned=False)
 
 
 def mentioned_in(event: Pdu, our_name: ServerName) -> frozenset[str]:
@@ -95,7 +100,11 @@ def mentions_room(event: Pdu) -> bool:
 
 
 def digest_of(
-    event: StoredEvent, thread: str, levels: PowerLevels | None, our_name: ServerName
+    event: StoredEvent,
+    thread: str,
+    levels: PowerLevels | None,
+    our_name: ServerName,
+    extras: Extras = NO_EXTRAS,
 ) -> Digest:
     """The digest of an event in a thread."""
     pdu, position = event.pdu, event.position or 0
@@ -103,10 +112,11 @@ def digest_of(
     if event.redaction is not None:
         return Digest(position, pdu.sender, thread, reads)
     occasion = Occasion(pdu, _MANY, levels=levels)
-    outcome = _FOR_OTHERS.evaluate(occasion)
+    outcome = _evaluator(extras, mentioned=False).evaluate(occasion)
     mentions = mentioned_in(pdu, our_name)
-    if mentions and not _FOR_MENTIONED.evaluate(occasion).highlights:
-        mentions = _NOBODY
+    if mentions:
+        loud = _evaluator(extras, mentioned=True).evaluate(occasion)
+        mentions = mentions if loud.highlights else _NOBODY
     return Digest(
         position,
         pdu.sender,
@@ -129,8 +139,9 @@ async def levels_at(live: Live, event: StoredEvent) -> PowerLevels:
 class Digests:
     """Digests of stored events, at hand for the last ones."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, extras: Extras = NO_EXTRAS) -> None:
         self._live = live
+        self._extras = extras
         self._digests: LruCache[int, Digest] = LruCache(
             "push digests",
             _DIGESTS,
@@ -182,7 +193,9 @@ class Digests:
             levels = None
             if mentions_room(event.pdu):
                 levels = await levels_at(live, event)
-            made[event.nid] = digest_of(event, thread, levels, live.our_name)
+            made[event.nid] = digest_of(
+                event, thread, levels, live.our_name, self._extras
+            )
         for event in events:
             is_old = event.redaction is None and event.nid in self._redacted
             if resets == self._resets and not is_old:

@@ -12,7 +12,7 @@ from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 from homeserver.push import store
 from homeserver.push.evaluation import Evaluator
-from homeserver.push.rules import Ruleset, ruleset_of
+from homeserver.push.rules import NO_EXTRAS, Extras, Ruleset, ruleset_of
 
 _BYTES: Final = 32 * MIB
 _EACH: Final = 400  # bytes, roughly; and of each rule and each who is ignored
@@ -28,6 +28,8 @@ class History:
     since: Sequence[int] = ()
     rulesets: Sequence[Ruleset] = ()
     evaluators: Sequence[Evaluator] = ()
+    # What the predefined rules are on this server.
+    extras: Extras = NO_EXTRAS
     # Of what they send nothing counts; unlike rules, as it is now.
     ignored: frozenset[UserId] = frozenset()
 
@@ -51,8 +53,9 @@ def _cost_of(history: History) -> int:
 class KnownRules:
     """Histories by user, as long as nothing of the user's account data changes."""
 
-    def __init__(self, db: Database, live: Live) -> None:
+    def __init__(self, db: Database, live: Live, extras: Extras) -> None:
         self._db = db
+        self._extras = extras
         self._live = live
         self._histories: LruCache[UserId, History] = LruCache(
             "push rules", _BYTES, _cost_of
@@ -80,12 +83,13 @@ class KnownRules:
         ignored = await self._live.ignored.by(user_id)
         async with self._db.read() as tx:
             read = await store.read_history(tx, user_id)
-        rulesets = [ruleset_of(user_id, each) for _, each in read]
+        rulesets = [ruleset_of(user_id, each, self._extras) for _, each in read]
         history = History(
             user_id,
             [position for position, _ in read],
             rulesets,
             [Evaluator(ruleset) for ruleset in rulesets],
+            self._extras,
             ignored,
         )
         if changes == self._changes:

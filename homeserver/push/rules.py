@@ -23,6 +23,7 @@ MAX_BYTES: Final = 256 * 1024  # of all that a user changed, as JSON
 # "Clients and homeservers MUST ignore these actions".
 _HISTORICAL: Final = ("dont_notify", "coalesce")
 MASTER: Final = ".m.rule.master"
+ENCRYPTED_EVENT: Final = ".org.matrix.msc4028.encrypted_event"
 
 
 # Lists of JSON values; msgspec cannot decode into recursive types.
@@ -124,9 +125,41 @@ def _default(
     )
 
 
-def _default_overrides(user_id: str) -> Iterator[Rule]:
-    """Spec: client-server-api#default-override-rules."""
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Predefined rules of proposals that not every server offers."""
+
+    encrypted_events: bool = False
+
+
+NO_EXTRAS: Final = Extras()
+_POLL: Final = "org.matrix.msc3381.poll."
+_POLL_RULE: Final = ".org.matrix.msc3930.rule.poll_"
+
+
+def _unstable(
+    rule_id: str, conditions: Sequence[JsonObject], *actions: JsonValue
+) -> Rule:
+    """A rule of a proposal, under the name that clients know it by until then."""
+    return msgspec.structs.replace(_default("", conditions, *actions), rule_id=rule_id)
+
+
+def _default_overrides(user_id: str, extras: Extras) -> Iterator[Rule]:
+    """Spec: client-server-api#default-override-rules; MSC4028, MSC3930."""
     yield _default("master", [], enabled=False)
+    if extras.encrypted_events:
+        yield _unstable(
+            ENCRYPTED_EVENT,
+            [
+                {
+                    "kind": "event_property_is",
+                    "key": "type",
+                    "value": "m.room.encrypted",
+                }
+            ],
+            "notify",
+            {"set_tweak": "org.matrix.msc4062.dont_email"},
+        )
     yield _default("suppress_notices", [_match("content.msgtype", "m.notice")])
     yield _default(
         "invite_for_me",
@@ -186,10 +219,11 @@ def _default_overrides(user_id: str) -> Iterator[Rule]:
             }
         ],
     )
+    yield _unstable(_POLL_RULE + "response", [_match("type", _POLL + "response")])
 
 
 def _default_underrides() -> Iterator[Rule]:
-    """Spec: client-server-api#default-underride-rules."""
+    """Spec: client-server-api#default-underride-rules; MSC3930."""
     yield _default("call", [_match("type", "m.call.invite")], "notify", _RING)
     yield _default(
         "encrypted_room_one_to_one",
@@ -205,12 +239,19 @@ def _default_underrides() -> Iterator[Rule]:
     )
     yield _default("message", [_match("type", "m.room.message")], "notify")
     yield _default("encrypted", [_match("type", "m.room.encrypted")], "notify")
+    for what in ("start", "end"):
+        of_that = _match("type", _POLL + what)
+        name = _POLL_RULE + what
+        yield _unstable(f"{name}_one_to_one", [_count("2"), of_that], "notify", _LOUD)
+        yield _unstable(name, [of_that], "notify")
 
 
-def default_rules(kind: RuleKind, user_id: str) -> Sequence[Rule]:
+def default_rules(
+    kind: RuleKind, user_id: str, extras: Extras = NO_EXTRAS
+) -> Sequence[Rule]:
     """The predefined rules of a kind, in order."""
     if kind is RuleKind.OVERRIDE:
-        return tuple(_default_overrides(user_id))
+        return tuple(_default_overrides(user_id, extras))
     return tuple(_default_underrides()) if kind is RuleKind.UNDERRIDE else ()
 
 
@@ -264,14 +305,16 @@ class Ruleset:
                     yield kind, rule
 
 
-def ruleset_of(user_id: str, changes: Changes = NOTHING_CHANGED) -> Ruleset:
+def ruleset_of(
+    user_id: str, changes: Changes = NOTHING_CHANGED, extras: Extras = NO_EXTRAS
+) -> Ruleset:
     """The user's rules: predefined ones come after their own, but for the master."""
     rules: dict[RuleKind, Sequence[Rule]] = {}
     for kind in RuleKind:
         own = changes.own.get(kind.value, ())
         defaults = [
             _with(rule, changes.on_default.get(rule.rule_id))
-            for rule in default_rules(kind, user_id)
+            for rule in default_rules(kind, user_id, extras)
         ]
         first = [rule for rule in defaults if rule.rule_id == MASTER]
         rules[kind] = (*first, *own, *(r for r in defaults if r.rule_id != MASTER))
@@ -399,10 +442,11 @@ def with_set(
     *,
     enabled: bool | None = None,
     actions: Values | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> Changes:
     """Set something on a rule, predefined or not. Raises: M_NOT_FOUND."""
     given = OnDefault(enabled, actions)
-    if any(rule.rule_id == rule_id for rule in default_rules(kind, "")):
+    if any(rule.rule_id == rule_id for rule in default_rules(kind, "", extras)):
         old = changes.on_default.get(rule_id, OnDefault())
         new = OnDefault(
             old.enabled if enabled is None else enabled,

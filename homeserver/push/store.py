@@ -1,19 +1,23 @@
 """The table `push_rules`: what users changed of their rules, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.accounts.store import account_data
 from homeserver.accounts.store.account_data import OF_NO_ROOM, AccountData
+from homeserver.config.push import Push
 from homeserver.db.pool import Tx
 from homeserver.live.changes import Positioned
 from homeserver.push.rules import (
+    NO_EXTRAS,
     NOTHING_CHANGED,
     Change,
     Changes,
+    Extras,
     encode_changes,
     parse_changes,
     ruleset_of,
@@ -31,15 +35,31 @@ class RuleEdit:
 
     user_id: UserId
     change: Change
+    extras: Extras = NO_EXTRAS
 
 
-def default_content(user_id: UserId) -> JsonObject:
+def default_content(user_id: UserId, extras: Extras = NO_EXTRAS) -> JsonObject:
     """The account data of a user who has changed nothing."""
-    return _content(user_id, NOTHING_CHANGED)
+    return _content(user_id, NOTHING_CHANGED, extras)
 
 
-def _content(user_id: UserId, changes: Changes) -> JsonObject:
-    return {"global": ruleset_of(user_id, changes).as_json()}
+async def read_content(tx: Tx, user_id: UserId, extras: Extras) -> JsonObject:
+    """The account data of a user, with the predefined rules as they are now."""
+    return _content(user_id, await read_changes(tx, user_id), extras)
+
+
+def extras_of(config: Push) -> Extras:
+    """The rules beside the specification's that the operator wants."""
+    return Extras(encrypted_events=config.encrypted_events)
+
+
+def defaults(config: Push) -> Mapping[str, Callable[[UserId], JsonObject]]:
+    """By its type: what users have before they set anything."""
+    return {PUSH_RULES: partial(default_content, extras=extras_of(config))}
+
+
+def _content(user_id: UserId, changes: Changes, extras: Extras) -> JsonObject:
+    return {"global": ruleset_of(user_id, changes, extras).as_json()}
 
 
 async def read_changes(tx: Tx, user_id: UserId) -> Changes:
@@ -69,7 +89,7 @@ async def change_rules(tx: Tx, batch: Sequence[Positioned[RuleEdit]]) -> None:
     Clients get the whole ruleset as account data.
     """
     for each in batch:
-        user_id = each.item.user_id
+        user_id, extras = each.item.user_id, each.item.extras
         changes = each.item.change(await read_changes(tx, user_id))
         await tx.execute(
             """
@@ -87,5 +107,6 @@ async def change_rules(tx: Tx, batch: Sequence[Positioned[RuleEdit]]) -> None:
             encode_changes(changes),
             _KEEP,
         )
-        data = AccountData(user_id, OF_NO_ROOM, PUSH_RULES, _content(user_id, changes))
+        content = _content(user_id, changes, extras)
+        data = AccountData(user_id, OF_NO_ROOM, PUSH_RULES, content)
         await account_data.put(tx, [Positioned(each.position, data)])

@@ -21,6 +21,7 @@ from homeserver.http.replies import Answer, Stream, encode
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live.room import Member, User
+from homeserver.push.store import extras_of
 from homeserver.rooms import history
 from homeserver.rooms.access import Access, access
 from homeserver.rooms.aliases import is_published
@@ -110,7 +111,9 @@ async def _everything(
     """The answer, room by room; the token is fixed at the start."""
     upto = ctx.live.position
     async with ctx.db.read() as tx:
-        account_data = await read_account_data(tx, user.user_id, 0, upto)
+        account_data = await read_account_data(
+            tx, user.user_id, 0, upto, extras_of(ctx.config.push)
+        )
     head = {
         "end": str(Point(upto)),
         "presence": await _presence(ctx, request, user, upto),

@@ -10,7 +10,8 @@ from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.db.pool import Tx
 from homeserver.db.rows import from_text
-from homeserver.push.store import PUSH_RULES, default_content
+from homeserver.push.rules import Extras
+from homeserver.push.store import PUSH_RULES, read_content
 
 
 class Set(NamedTuple):
@@ -27,22 +28,22 @@ class Set(NamedTuple):
 
 
 async def read_account_data(
-    tx: Tx, user_id: UserId, since: int, upto: int
+    tx: Tx, user_id: UserId, since: int, upto: int, extras: Extras
 ) -> Mapping[int, list[JsonObject]]:
     """Account data that changed, as events by room number; 0 is of no room."""
     found: defaultdict[int, list[JsonObject]] = defaultdict(list)
-    for each in await account_data_between(tx, user_id, since, upto):
+    for each in await account_data_between(tx, user_id, since, upto, extras):
         found[each.room_nid].append(each.event)
     return found
 
 
 async def account_data_between(
-    tx: Tx, user_id: UserId, since: int, upto: int
+    tx: Tx, user_id: UserId, since: int, upto: int, extras: Extras
 ) -> list[Set]:
     """Account data that changed after `since`, up to and with `upto`, in order.
 
     What was deleted is empty; who begins anew is not told of it (MSC3391). Everybody
-    has push rules from the start, also who has never changed them.
+    has push rules from the start, also who has never changed them: `extras` says which.
     """
     rows = await tx.fetch(
         """
@@ -56,9 +57,13 @@ async def account_data_between(
         upto,
     )
     found = [_set(*row) for row in rows]
-    if not since and not any(each.is_push_rules for each in found):
-        content = default_content(user_id)
-        found.append(Set(0, upto, {"type": PUSH_RULES, "content": content}))
+    rules = next((each for each in found if each.is_push_rules), None)
+    if rules is None and not since:
+        rules = Set(0, upto, {"type": PUSH_RULES, "content": {}})
+        found.append(rules)
+    if rules is not None:
+        # As kept, they have the predefined rules of the release that kept them.
+        rules.event["content"] = await read_content(tx, user_id, extras)
     return found
 
 

@@ -190,7 +190,7 @@ async def _extras(
     if since is None or user.moved > since:
         async with sources.db.read() as tx:
             account_data = await own.read_account_data(
-                tx, user.user_id, since or 0, upto
+                tx, user.user_id, since or 0, upto, sources.counts.extras
             )
     of_user = [
         event

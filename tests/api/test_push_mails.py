@@ -34,7 +34,7 @@ async def mailing(another, box, monkeypatch) -> Callable[..., Any]:
     """A server that sends e-mails when something was unread for a second."""
     monkeypatch.setattr(mailer, "_LOOK_EVERY_S", 0.1)
 
-    async def make(dsn: str | None = None) -> Running:
+    async def make(dsn: str | None = None, **push: Any) -> Running:
         return await another(
             *([dsn] if dsn else []),
             public_base_url=BASE,
@@ -44,7 +44,7 @@ async def mailing(another, box, monkeypatch) -> Callable[..., Any]:
                 "security": "none",
                 "sender": "noreply@hearth.test",
             },
-            push={"email_delay_s": 1},
+            push={"email_delay_s": 1, **push},
         )
 
     return make
@@ -203,7 +203,40 @@ async def test_two_processes_send_one_email(mailing, new_dsn, person, box):
     assert box.is_empty
 
 
-async def test_a_server_without_mail_takes_no_email_pusher(alice):
+async def test_encrypted_events_wake_clients_and_make_no_emails(mailing, person, box):
+    site = await mailing(encrypted_events=True)
+    versions = await site.nobody.get("/_matrix/client/versions")
+    assert versions["unstable_features"]["org.matrix.msc4028"] is True
+    alice, bob = await person(site), await person(site)
+    await owns(site, bob, "bob@example.org")
+    await sets(bob, pusher("bob@example.org"))
+    room = await alice.creates_room(**PUBLIC)
+    await bob.joins(room)
+    # Mentions only, which a client can find alone.
+    await bob.put(path("pushrules", "global", "room", room), {"actions": []})
+    await alice.sends_event(room, "m.room.encrypted", {"algorithm": "x"})
+    page = await bob.get(path("notifications"))
+    assert [each["event"]["type"] for each in page["notifications"]] == [
+        "m.room.encrypted"
+    ]
+    synced = await bob.syncs()
+    assert synced["rooms"]["join"][room]["unread_notifications"] == {
+        "notification_count": 1,
+        "highlight_count": 0,
+    }
+    [rules] = [
+        each["content"]["global"]["override"]
+        for each in synced["account_data"]["events"]
+        if each["type"] == "m.push_rules"
+    ]
+    assert rules[1]["rule_id"] == ".org.matrix.msc4028.encrypted_event"
+    await asyncio.sleep(1.5)
+    assert box.is_empty
+
+
+async def test_a_server_without_mail_takes_no_email_pusher(hearth, alice):
+    versions = await hearth.nobody.get("/_matrix/client/versions")
+    assert versions["unstable_features"]["org.matrix.msc4028"] is False
     assert await sets(alice, pusher("alice@example.org")) == INVALID
 
 

@@ -50,6 +50,7 @@ async def test_everybody_has_the_predefined_rules(alice):
         ".m.rule.reaction",
         ".m.rule.room.server_acl",
         ".m.rule.suppress_edits",
+        ".org.matrix.msc3930.rule.poll_response",
     ]
     assert await ids(alice, "underride") == [
         ".m.rule.call",
@@ -57,6 +58,10 @@ async def test_everybody_has_the_predefined_rules(alice):
         ".m.rule.room_one_to_one",
         ".m.rule.message",
         ".m.rule.encrypted",
+        ".org.matrix.msc3930.rule.poll_start_one_to_one",
+        ".org.matrix.msc3930.rule.poll_start",
+        ".org.matrix.msc3930.rule.poll_end_one_to_one",
+        ".org.matrix.msc3930.rule.poll_end",
     ]
     everything = (await alice.get(RULES))["global"]
     assert everything["content"] == everything["room"] == everything["sender"] == []

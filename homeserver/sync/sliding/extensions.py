@@ -114,7 +114,10 @@ async def read_account_data(
     async with scene.sources.db.read() as tx:
         if moved:
             oldest = min((since, *known.values()))
-            for each in await own.account_data_between(tx, user_id, oldest, scene.upto):
+            extras = scene.sources.counts.extras
+            for each in await own.account_data_between(
+                tx, user_id, oldest, scene.upto, extras
+            ):
                 nid = each.room_nid
                 start = known.get(nid, scene.upto) if nid else since
                 if each.position > start:
