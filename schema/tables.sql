@@ -973,8 +973,11 @@ CREATE TABLE reports (
 CREATE TABLE media_files (
     sha256 bytea PRIMARY KEY,
     size bigint NOT NULL,
-    stored_at timestamptz NOT NULL DEFAULT now()
+    stored_at timestamptz NOT NULL DEFAULT now(),
+    store text COLLATE "C" NOT NULL DEFAULT 'disk',
+    key text COLLATE "C"                       -- NULL: the hex form of `sha256`
 );
+CREATE UNIQUE INDEX media_files_place ON media_files (store, key);
 
 -- What mxc URIs stand for: files of our users, and copies of other servers' files.
 CREATE TABLE media (

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from homeserver.cli import config, init, keys, migrate, room, start, token, user
+from homeserver.cli import config, init, keys, media, migrate, room, start, token, user
 from homeserver.cli.arguments import MOST_PROCESSES, Arguments
 from homeserver.cli.options import ConfigOption, named_file
 from homeserver.cli.steps import ending_well_or_told
@@ -69,6 +69,7 @@ commands.add_typer(token.commands, name="token")
 commands.add_typer(config.commands, name="config")
 commands.add_typer(keys.commands, name="keys")
 commands.add_typer(room.commands, name="room")
+commands.add_typer(media.commands, name="media")
 commands.command()(migrate.migrate)
 
 

@@ -15,6 +15,9 @@ from federation.signatures import decode_base64
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,253}[A-Za-z0-9])?")
 
 _KEY_BYTES: Final = 32
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_REGION: Final = re.compile(r"[A-Za-z0-9\-]{1,64}")
+_PREFIX: Final = re.compile(r"([A-Za-z0-9._\-][A-Za-z0-9._\-/]{0,200}/)?")
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 _SIZE: Final = re.compile(r"([0-9]{1,12})([KMGT]?)")
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -53,7 +56,7 @@ def not_empty(value: str) -> None:
 
 
 def database_url(value: str) -> None:
-    """Empty, or what asyncpg can connect to."""
+    """Empty, or what asyncpg can connect to: at one host, or at one of several."""
     if not value:
         return
     if not value.startswith(("postgresql://", "postgres://")):
@@ -199,3 +202,21 @@ def day(value: str) -> None:
         date.fromisoformat(value)
     except ValueError:
         raise ValueError("it must be a day such as 2026-01-31") from None
+
+
+def bucket(value: str) -> None:
+    """Empty, or a bucket of S3."""
+    if value and not _BUCKET.fullmatch(value):
+        raise ValueError("it has 3 to 63 small letters, digits, dots and hyphens")
+
+
+def region(value: str) -> None:
+    """A region of S3."""
+    if not _REGION.fullmatch(value):
+        raise ValueError("it is a word such as us-east-1")
+
+
+def object_prefix(value: str) -> None:
+    """Empty, or the beginning of names of objects."""
+    if not _PREFIX.fullmatch(value):
+        raise ValueError('it is made of letters, digits and "/._-", and ends with "/"')

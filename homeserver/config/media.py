@@ -1,7 +1,7 @@
 """The section [media]: files of this server's users, and copies of others'."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -11,6 +11,14 @@ from homeserver.config import checks
 class Media(Struct, frozen=True, kw_only=True):
     """Files that users send, and copies of other servers' files."""
 
+    store: Annotated[
+        Literal["disk", "s3"],
+        Meta(
+            description="Where new files go: under data_dir, or into the bucket of"
+            " [s3]. Those that are elsewhere stay there and are served from there;"
+            " `hearth media move` moves them while the server runs."
+        ),
+    ] = "disk"
     max_upload_size: Annotated[
         str,
         Meta(
@@ -135,3 +143,77 @@ class Media(Struct, frozen=True, kw_only=True):
         if not self.unauthenticated_until:
             return None
         return datetime.fromisoformat(self.unauthenticated_until).replace(tzinfo=UTC)
+
+
+class Bucket(Struct, frozen=True, kw_only=True):
+    """A bucket for files, in any store that speaks the S3 protocol."""
+
+    bucket: Annotated[
+        str,
+        Meta(
+            description="The bucket's name. It must be there. Empty: no bucket.",
+            extra={"check": checks.bucket},
+        ),
+    ] = ""
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="Where the store is, such as https://minio.example.org:9000."
+            " Empty: Amazon's, of the region.",
+            extra={"check": checks.base_url},
+        ),
+    ] = ""
+    region: Annotated[
+        str,
+        Meta(
+            description="The region; stores other than Amazon's mostly take us-east-1.",
+            extra={"check": checks.region},
+        ),
+    ] = "us-east-1"
+    prefix: Annotated[
+        str,
+        Meta(
+            description='What the names of all objects begin with, such as "hearth/".'
+            " What else begins so is taken for a leftover and deleted.",
+            extra={"check": checks.object_prefix},
+        ),
+    ] = "media/"
+    virtual_hosts: Annotated[
+        bool,
+        Meta(
+            description="Whether the bucket is a part of the endpoint's host name, and"
+            " not of the path. With Amazon's it is in any case."
+        ),
+    ] = False
+    access_key: Annotated[
+        str,
+        Meta(
+            description="Who we are there. Empty: as AWS_ACCESS_KEY_ID,"
+            " AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of the environment say."
+        ),
+    ] = ""
+    secret_key: Annotated[str, Meta(description="The secret to it.")] = ""
+    redirect_minutes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_080,
+            description="Clients and servers that can follow are sent to the store"
+            " itself, by links that are good for so long; the store must be reachable"
+            " for them. 0: everything goes through this server.",
+        ),
+    ] = 0
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="A further certificate authority that may vouch for the store,"
+            " a PEM file.",
+            extra={"path": "file"},
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Check what concerns several keys."""
+        if bool(self.access_key) != bool(self.secret_key):
+            missing = "secret_key" if self.access_key else "access_key"
+            raise ValueError(f"`{missing}` is missing: one goes with the other")

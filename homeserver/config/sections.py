@@ -21,7 +21,7 @@ from homeserver.config.accounts import (
     Sms,
     Threepids,
 )
-from homeserver.config.media import Media
+from homeserver.config.media import Bucket, Media
 from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
 from homeserver.config.push import Push
@@ -448,6 +448,7 @@ class Config(Struct, frozen=True, kw_only=True):
     clients: Clients = Clients()
     support: Support = Support()
     media: Media = Media()
+    s3: Bucket = Bucket()
     limits: Limits = Limits()
     memory: Memory = Memory()
     logging: Logging = Logging()
@@ -466,6 +467,8 @@ class Config(Struct, frozen=True, kw_only=True):
         if self.registration.require_email and not self.mail.host:
             reason = "`require_email` needs [mail] with a `host`"
             raise ValueError(reason, "registration")
+        if self.media.store == "s3" and not self.s3.bucket:
+            raise ValueError("`store` needs [s3] with a `bucket`", "media")
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from homeserver.db.pool import Tx
+from homeserver.db.rows import fetch_one_as
 from homeserver.media import store
+from homeserver.media.places import Place
 
 _BATCH = 500
 
@@ -97,35 +99,49 @@ async def unneeded(tx: Tx) -> list[bytes]:
     return [row["sha256"] for row in rows]
 
 
-async def forget_file(tx: Tx, sha256: bytes) -> bool:
-    """Forget a file, unless it is needed by now.
+async def forget_file(tx: Tx, sha256: bytes) -> Place | None:
+    """Forget a file, unless it is needed by now; where it is to be deleted.
 
-    Its content stays locked until the transaction ends; True: delete it by then.
+    Delete it once the transaction is committed.
     """
+    # A statement of its own: the next one sees what was committed before the lock.
     await store.lock_content(tx, sha256)
-    await tx.execute(
+    return await fetch_one_as(
+        tx,
+        Place,
         """
         DELETE FROM media_files f
          WHERE sha256 = $1
            AND NOT EXISTS (SELECT FROM media m WHERE m.sha256 = f.sha256)
            AND NOT EXISTS (SELECT FROM media_thumbnails t WHERE t.sha256 = f.sha256)
+        RETURNING store, coalesce(key, encode(sha256, 'hex')) AS key
         """,
         sha256,
     )
-    is_known = await tx.fetchval(
-        "SELECT EXISTS (SELECT FROM media_files WHERE sha256 = $1)", sha256
-    )
-    return not is_known
 
 
-async def unknown(tx: Tx, contents: Sequence[bytes]) -> list[bytes]:
-    """Which of these contents no row knows."""
+async def unknown(tx: Tx, store_name: str, keys: Sequence[str]) -> list[str]:
+    """Which of these keys of a store no row knows."""
     rows = await tx.fetch(
         """
-        SELECT u.sha256
-          FROM unnest($1::bytea[]) AS u (sha256)
-         WHERE NOT EXISTS (SELECT FROM media_files f WHERE f.sha256 = u.sha256)
+        SELECT u.key
+          FROM unnest($2::text[], $3::bytea[]) AS u (key, sha256)
+         WHERE NOT EXISTS (SELECT FROM media_files f
+                            WHERE f.store = $1 AND f.key = u.key)
+           AND NOT EXISTS (SELECT FROM media_files f
+                            WHERE f.store = $1 AND f.key IS NULL
+                              AND f.sha256 = u.sha256)
         """,
-        contents,
+        store_name,
+        keys,
+        [_content_of(key) for key in keys],
     )
-    return [row["sha256"] for row in rows]
+    return [row["key"] for row in rows]
+
+
+def _content_of(key: str) -> bytes | None:
+    """The content that a key names, when it is one of the first kind."""
+    try:
+        return bytes.fromhex(key)
+    except ValueError:
+        return None

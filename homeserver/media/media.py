@@ -9,7 +9,7 @@ import structlog
 
 from homeserver.context import Context
 from homeserver.media import store
-from homeserver.media.disk import Disk
+from homeserver.media.files import files_of
 from homeserver.media.limits import Transfers
 from homeserver.media.remote import Fetches
 from homeserver.media.scan import Scanner
@@ -30,17 +30,19 @@ class Media:
 
     def __init__(self, ctx: Context) -> None:
         config = ctx.config.media
-        self.disk = Disk(ctx.config.data_path / "media")
+        self.files = files_of(ctx.config, ctx.db)
         self.scanner = Scanner(config.scan_command)
         self.fetches = Fetches(
-            ctx.db, ctx.wire, self.disk, self.scanner, config, ctx.clock.monotonic
+            ctx.db, ctx.wire, self.files, self.scanner, config, ctx.clock.monotonic
         )
         self.workers = Workers(config.thumbnail_workers, config.max_image_pixels)
         self.downloads = Transfers(_MOST_TRANSFERS, _MOST_TRANSFERS_EACH)
         self.uploads = Transfers(_MOST_UPLOADS, _MOST_UPLOADS_EACH)
         self.arrivals = Arrivals()
+        # How long a leftover is looked at before it is deleted.
+        self.settle_s = 30.0
         self._used: set[Mxc] = set()
-        self._shelf = ""
+        self._shelves: dict[str, str] = {}
         ctx.parts.put(self)
 
     async def __aenter__(self) -> Self:
@@ -54,6 +56,7 @@ class Media:
     ) -> None:
         await self.fetches.stop()
         await self.workers.stop()
+        await self.files.stop()
 
     def note_use(self, mxc: Mxc) -> None:
         """Remember that somebody asked for it, until `write_uses` writes that down."""
@@ -67,10 +70,11 @@ class Media:
             async with ctx.db.transaction() as tx:
                 await store.touch(tx, used)
 
-    def next_shelves(self, shelves: Sequence[str], count: int) -> list[str]:
-        """The directories whose turn it is, of all there are in order."""
-        later = [shelf for shelf in shelves if shelf > self._shelf][:count]
-        self._shelf = later[-1] if len(later) == count else ""
+    def next_shelves(self, store: str, shelves: Sequence[str], count: int) -> list[str]:
+        """The shelves of a store whose turn it is, of all there are in order."""
+        last = self._shelves.get(store, "")
+        later = [shelf for shelf in shelves if shelf > last][:count]
+        self._shelves[store] = later[-1] if len(later) == count else ""
         return later
 
 

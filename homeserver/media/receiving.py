@@ -1,20 +1,25 @@
-"""From bytes that come over the network to a file on the disk, in constant memory.
+"""From bytes that come over the network to a file in a store, in constant memory.
 
 While one batch is written and hashed in a thread, the next one is received; when the
-disk is slower than the network, the network waits.
+store is slower than the network, the network waits.
 """
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
+
+import structlog
 
 from homeserver import errors
-from homeserver.http.files import in_thread
-from homeserver.media.disk import Disk, Draft
+from homeserver.media.places import Draft, Unavailable
 
-_BATCH: Final = 512 * 1024
+_BATCH: Final = 1024 * 1024
+
+D = TypeVar("D", bound=Draft)
+
+log = structlog.get_logger(__name__)
 
 
 class TooBig(Exception):  # noqa: N818 - reads as a sentence at the raise
@@ -22,22 +27,31 @@ class TooBig(Exception):  # noqa: N818 - reads as a sentence at the raise
 
 
 @asynccontextmanager
-async def drafting(disk: Disk) -> AsyncIterator[Draft]:
+async def drafting(begin: Awaitable[D]) -> AsyncIterator[D]:
     """A draft for the length of the block; afterwards it is kept or gone.
 
-    Raises: 503, when the disk is full.
+    Raises: 503, when the disk is full or the store does not answer.
     """
-    draft = await in_thread(disk.begin)
     try:
-        yield draft
+        draft = await begin
+        try:
+            yield draft
+        finally:
+            await asyncio.shield(draft.discard())
+    except Unavailable as error:
+        raise unavailable(error) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise errors.unavailable(
                 "The server has no room for files just now."
             ) from error
         raise
-    finally:
-        await asyncio.shield(in_thread(draft.discard))
+
+
+def unavailable(error: Unavailable) -> errors.MatrixError:
+    """What a client is told when the store does not do its part."""
+    log.error("the store of files does not answer", reason=str(error))
+    return errors.unavailable("The files cannot be reached just now.")
 
 
 async def receive(
@@ -46,7 +60,7 @@ async def receive(
     most: int,
     on_written: Callable[[], None] | None = None,
 ) -> None:
-    """Write all chunks and put them onto the disk. `on_written` is called meanwhile.
+    """Write all chunks. `on_written` is called meanwhile.
 
     Raises: TooBig.
     """
@@ -66,14 +80,14 @@ async def receive(
                 continue
             if writing is not None:
                 await asyncio.shield(writing)
-            writing = in_thread(draft.add, held)
+            writing = draft.add(held)
             held, held_size = [], 0
             if on_written is not None:
                 await asyncio.shield(writing)
                 on_written()
         if writing is not None:
             await asyncio.shield(writing)
-        writing = in_thread(_finish, draft, held)
+        writing = draft.add(held)
         await asyncio.shield(writing)
     finally:
         if writing is not None and not writing.done():
@@ -81,8 +95,3 @@ async def receive(
             await asyncio.wait([writing])
     if on_written is not None:
         on_written()
-
-
-def _finish(draft: Draft, held: list[bytes]) -> None:
-    draft.add(held)
-    draft.finish()

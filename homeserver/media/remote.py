@@ -6,7 +6,7 @@ processes that are asked at the same moment both fetch; the file is stored once.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -24,7 +24,8 @@ from homeserver.db.pool import Database
 from homeserver.errors import MatrixError
 from homeserver.http.files import in_thread
 from homeserver.media import headers, store
-from homeserver.media.disk import Disk, open_raw
+from homeserver.media.disk import open_raw, read_exactly
+from homeserver.media.files import Files
 from homeserver.media.receiving import TooBig, drafting, receive
 from homeserver.media.scan import Scanner
 from homeserver.media.store import Content, Mxc
@@ -88,14 +89,14 @@ class Fetches:
         self,
         db: Database,
         wire: WireClient,
-        disk: Disk,
+        files: Files,
         scanner: Scanner,
         config: MediaConfig,
         now: Callable[[], float],
     ) -> None:
         self._db = db
         self._wire = wire
-        self._disk = disk
+        self._files = files
         self._scanner = scanner
         self._config = config
         self._now = now
@@ -161,12 +162,13 @@ class Fetches:
         wanted = Wanted(fetch.mxc.origin, fetch.mxc.media_id, timeout_ms)
         async with (
             calls_media.get_content(self._wire, wanted) as file,
-            drafting(self._disk) as draft,
+            drafting(self._files.spool()) as draft,
         ):
             if file.size is not None and file.size > most:
                 raise TooBig
             fetch.content_type = headers.content_type(file.content_type)
             fetch.filename = _name_of(file)
+            await draft.add(())
             if not self._scanner.is_on:
                 # Nobody gets any of it before it has been looked at.
                 fetch.path = draft.path
@@ -177,16 +179,18 @@ class Fetches:
                 fetch.pulse()
 
             await receive(draft, file.chunks, most, on_written)
-            content = Content(
-                draft.sha256, draft.size, fetch.content_type, fetch.filename
-            )
             await self._check(draft.path)
-            async with self._db.transaction() as tx:
-                if not await store.add_file(tx, content.sha256, content.size):
-                    raise errors.not_found("This file has been removed.")
-                await in_thread(self._disk.keep, draft)
-                await store.add(tx, fetch.mxc, None, content)
-        return content
+            content = Content(
+                draft.sha256,
+                draft.size,
+                fetch.content_type,
+                fetch.filename,
+                await draft.keep(),
+            )
+            kept = await keep_copy(self._db, self._files, fetch.mxc, content)
+            if kept is None:
+                raise errors.not_found("This file has been removed.")
+        return kept
 
     async def _check(self, path: Path) -> None:
         try:
@@ -198,13 +202,21 @@ class Fetches:
 
     async def read(self, fetch: Fetch) -> AsyncIterator[bytes]:
         """The file while it arrives. Raises: MatrixError, when it breaks off."""
-        offset = 0
         file = await self._open(fetch)
+        if isinstance(file, Content):
+            part = await self._files.open(file, 0, file.size)
+            try:
+                async for piece in part.chunks():
+                    yield piece
+            finally:
+                part.close()
+            return
+        offset = 0
         try:
             while True:
                 while offset < fetch.written:
                     size = min(_PIECE, fetch.written - offset)
-                    piece = await in_thread(_read_at, file, size, offset)
+                    piece = await in_thread(read_exactly, file, offset, size)
                     offset += len(piece)
                     yield piece
                 if fetch.content is not None and offset >= fetch.content.size:
@@ -215,23 +227,30 @@ class Fetches:
         finally:
             await asyncio.shield(in_thread(file.close))
 
-    async def _open(self, fetch: Fetch) -> BinaryIO:
+    async def _open(self, fetch: Fetch) -> BinaryIO | Content:
         """The file where it is just now. Raises: MatrixError."""
         if fetch.content is None and fetch.path is not None:
             try:
                 return await in_thread(open_raw, fetch.path)
             except FileNotFoundError:
                 pass  # on its way to its place, or given up
-        content = await fetch.stored()
-        return await in_thread(self._disk.open, content.sha256)
+        return await fetch.stored()
 
 
-def _read_at(file: BinaryIO, size: int, offset: int) -> bytes:
-    file.seek(offset)
-    piece = file.read(size)
-    if not piece:
-        raise EOFError("the file is shorter than it should be")
-    return piece
+async def keep_copy(
+    db: Database, files: Files, mxc: Mxc, content: Content
+) -> Content | None:
+    """Note a file that has been stored, for a URI that is no upload; where it is.
+
+    None: its content is blocked.
+    """
+    async with db.transaction() as tx:
+        place = await store.add_file(tx, content.sha256, content.size, content.place)
+        if place is not None:
+            await store.add(tx, mxc, None, content)
+    if place != content.place:
+        await files.delete(content.place)
+    return None if place is None else replace(content, place=place)
 
 
 def _name_of(file: RemoteFile) -> str | None:

@@ -4,26 +4,25 @@ Spec: server-server-api#content-repository
 """
 
 from collections.abc import AsyncIterator
-from typing import BinaryIO, Final
+from typing import Final
 
 from federation.wire.multipart import Frame, frame
 from homeserver.context import Context
 from homeserver.http.auth import by_server
-from homeserver.http.files import in_thread
 from homeserver.http.limits import federation
-from homeserver.http.replies import Answer, Stream
+from homeserver.http.replies import Answer, Reply, Stream
 from homeserver.http.requests import FederationRequest
 from homeserver.http.routes import route
 from homeserver.media import headers
 from homeserver.media.client_api.downloads import timeout_of
-from homeserver.media.find import Sought, find_stored, not_there
+from homeserver.media.find import Sought, find_stored
 from homeserver.media.ids import media_id_of
 from homeserver.media.media import Media
-from homeserver.media.serving import read_exactly
+from homeserver.media.places import Part
+from homeserver.media.serving import link_of, opened
 from homeserver.media.store import Content, Mxc
 from homeserver.media.thumbnails import size_of, thumbnail
 
-_PIECE: Final = 256 * 1024
 _V1: Final = "/_matrix/federation/v1/media"
 
 
@@ -79,39 +78,27 @@ async def _enveloped(
     media: Media, content: Content, key: str, *, inline: bool | None
 ) -> Answer:
     kind = content.content_type or headers.OCTETS
-    around = frame(
-        {
-            "Content-Type": kind,
-            "Content-Disposition": headers.disposition(
-                kind, content.filename, inline=inline
-            ),
-        }
-    )
-    media.downloads.enter(key)
-    try:
-        file = await in_thread(media.disk.open, content.sha256)
-    except FileNotFoundError:
-        media.downloads.leave(key)
-        raise not_there() from None
-    except BaseException:
-        media.downloads.leave(key)
-        raise
-
-    def after() -> None:
-        media.downloads.leave(key)
-        file.close()
-
+    disposition = headers.disposition(kind, content.filename, inline=inline)
+    link = link_of(media, content, disposition)
+    if link is not None and link.startswith("https:"):
+        # "or a `Location` header to redirect the caller to where the media can be
+        # retrieved".
+        around = frame({"Location": link})
+        body = around.beginning + around.end
+        return Reply(200, body, {}, around.content_type)
+    around = frame({"Content-Type": kind, "Content-Disposition": disposition})
+    part, after = await opened(media, content, 0, content.size, key)
     length = len(around.beginning) + content.size + len(around.end)
     return Stream(
-        _parts(file, content.size, around),
+        _parts(part, around),
         headers={"Content-Length": str(length)},
         content_type=around.content_type,
         after=after,
     )
 
 
-async def _parts(file: BinaryIO, size: int, around: Frame) -> AsyncIterator[bytes]:
+async def _parts(part: Part, around: Frame) -> AsyncIterator[bytes]:
     yield around.beginning
-    for start in range(0, size, _PIECE):
-        yield await in_thread(read_exactly, file, start, min(_PIECE, size - start))
+    async for piece in part.chunks():
+        yield piece
     yield around.end

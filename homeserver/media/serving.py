@@ -1,25 +1,23 @@
 """Answers that carry a file: whole, in part, or not at all since the client has it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
-import structlog
-
-from homeserver.http.files import in_thread
 from homeserver.http.replies import Answer, FileBody, Reply, Stream
 from homeserver.media import headers
 from homeserver.media.find import not_there
 from homeserver.media.media import Media
+from homeserver.media.places import Missing, Part, Unavailable
+from homeserver.media.receiving import unavailable
 from homeserver.media.remote import Fetch
 from homeserver.media.store import Content
 
 # Up to this size a file is read at once and sent together with the head.
 _SMALL: Final = 128 * 1024
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,8 @@ class Asked:
     # None: as its type allows.
     inline: bool | None = None
     is_public: bool = False
+    # Whether the client can be sent to where the file is (MSC3860).
+    redirects: bool = False
 
 
 class CannotSatisfy(Exception):  # noqa: N818 - reads as a sentence at the raise
@@ -60,39 +60,83 @@ def head_of(asked: Asked, kind: str, filename: str | None) -> dict[str, str]:
 
 
 async def serve(media: Media, content: Content, asked: Asked) -> Answer:
-    """Answer with a stored file. Raises: M_NOT_FOUND, when it is not on the disk."""
+    """Answer with a stored file. Raises: M_NOT_FOUND, when the file is gone; 503."""
     kind = content.content_type or headers.OCTETS
     head = head_of(asked, kind, content.filename)
     etag = etag_of(content)
     head |= {"ETag": etag, "Accept-Ranges": "bytes"}
     if _has_it(asked.headers.get("If-None-Match"), etag):
         return Reply(304, b"", head, kind)
+    link = (
+        link_of(media, content, head["Content-Disposition"])
+        if asked.redirects
+        else None
+    )
+    if link is not None:
+        # The link ends before anything else would.
+        return Reply(307, {}, {"Location": link, "Cache-Control": "no-store"})
     try:
-        part = _part(asked.headers, content.size, etag)
+        span = _part(asked.headers, content.size, etag)
     except CannotSatisfy:
         head["Content-Range"] = f"bytes */{content.size}"
         return Reply(416, b"", head, kind)
     status = 200
     start, size = 0, content.size
-    if part is not None:
-        start, end = part
+    if span is not None:
+        start, end = span
         status, size = 206, end - start + 1
         head["Content-Range"] = f"bytes {start}-{end}/{content.size}"
+    if size <= _SMALL:
+        with reading():
+            body = await media.files.read(content, start, size)
+        return Reply(status, body, head, kind)
+    part, after = await opened(media, content, start, size, asked.key)
+    if part.file is not None:
+        return FileBody(part.file, size, start, after, status, head, kind)
+    head["Content-Length"] = str(size)
+    return Stream(part.chunks(), status, head, kind, after)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What a store says, as it is told. Raises: M_NOT_FOUND, 503."""
     try:
-        if size <= _SMALL:
-            body = await in_thread(_read, media, content.sha256, start, size)
-            return Reply(status, body, head, kind)
-        media.downloads.enter(asked.key)
-        try:
-            file = await in_thread(media.disk.open, content.sha256)
-        except BaseException:
-            media.downloads.leave(asked.key)
-            raise
-    except FileNotFoundError:
-        log.error("a stored file is gone", sha256=content.sha256.hex())  # noqa: TRY400 - the trace says nothing
+        yield
+    except Missing:
         raise not_there() from None
-    return FileBody(
-        file, size, start, lambda: media.downloads.leave(asked.key), status, head, kind
+    except Unavailable as error:
+        raise unavailable(error) from error
+
+
+async def opened(
+    media: Media, content: Content, start: int, size: int, key: str
+) -> tuple[Part, Callable[[], None]]:
+    """A part of a file, counted for `key`, and what to call at its end.
+
+    Raises: M_NOT_FOUND, M_LIMIT_EXCEEDED, 503.
+    """
+    media.downloads.enter(key)
+    try:
+        with reading():
+            part = await media.files.open(content, start, size)
+    except BaseException:
+        media.downloads.leave(key)
+        raise
+
+    def after() -> None:
+        media.downloads.leave(key)
+        part.close()
+
+    return part, after
+
+
+def link_of(media: Media, content: Content, disposition: str) -> str | None:
+    """A link to where the file itself is, for who can follow; None: there is none."""
+    s3 = media.files.s3
+    if s3 is None or not s3.link_seconds or content.place.store != s3.name:
+        return None
+    return s3.link(
+        content.place.key, content.content_type or headers.OCTETS, disposition
     )
 
 
@@ -114,20 +158,6 @@ async def pass_on(media: Media, fetch: Fetch, asked: Asked) -> Answer:
         fetch.content_type,
         lambda: media.downloads.leave(asked.key),
     )
-
-
-def _read(media: Media, sha256: bytes, start: int, size: int) -> bytes:
-    with media.disk.open(sha256) as file:
-        return read_exactly(file, start, size)
-
-
-def read_exactly(file: BinaryIO, start: int, size: int) -> bytes:
-    """A part of a file. Raises: EOFError."""
-    file.seek(start)
-    body = file.read(size)
-    if len(body) != size:
-        raise EOFError("a stored file is shorter than it should be")
-    return body
 
 
 def _has_it(if_none_match: str | None, etag: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 from federation.ids import ServerName, UserId
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_one_as, from_text, to_text
+from homeserver.media.places import Place
 
 # Apart from other advisory locks: the first of its two numbers.
 _LOCK: Final = 0x6D65
@@ -36,6 +37,7 @@ class Content:
     size: int
     content_type: str
     filename: str | None
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,22 @@ class Medium:
     stored_at: datetime | None
     is_expired: bool
     is_hidden: bool
+    store: str | None
+    key: str | None
 
     @property
     def content(self) -> Content | None:
         """The file; None when it is not uploaded yet."""
-        if self.sha256 is None:
+        if self.sha256 is None or self.store is None or self.key is None:
             return None
         filename = None if self.filename is None else from_text(self.filename)
-        return Content(self.sha256, self.size or 0, self.content_type or "", filename)
+        return Content(
+            self.sha256,
+            self.size or 0,
+            self.content_type or "",
+            filename,
+            Place(self.store, self.key),
+        )
 
 
 async def find(tx: Tx, mxc: Mxc) -> Medium | None:
@@ -66,13 +76,15 @@ async def find(tx: Tx, mxc: Mxc) -> Medium | None:
         tx,
         Medium,
         """
-        SELECT user_id, sha256, size, content_type, filename, stored_at,
-               coalesce(sha256 IS NULL AND expires_at < now(), false) AS is_expired,
-               quarantined_by IS NOT NULL
-                 OR EXISTS (SELECT FROM media_blocked b WHERE b.sha256 = media.sha256)
-                 AS is_hidden
-          FROM media
-         WHERE origin = $1 AND media_id = $2
+        SELECT m.user_id, m.sha256, m.size, m.content_type, m.filename, m.stored_at,
+               coalesce(m.sha256 IS NULL AND m.expires_at < now(), false) AS is_expired,
+               m.quarantined_by IS NOT NULL
+                 OR EXISTS (SELECT FROM media_blocked b WHERE b.sha256 = m.sha256)
+                 AS is_hidden,
+               f.store, coalesce(f.key, encode(f.sha256, 'hex')) AS key
+          FROM media m
+          LEFT JOIN media_files f ON f.sha256 = m.sha256
+         WHERE m.origin = $1 AND m.media_id = $2
         """,
         mxc.origin,
         mxc.media_id,
@@ -81,31 +93,87 @@ async def find(tx: Tx, mxc: Mxc) -> Medium | None:
 
 async def lock_content(tx: Tx, sha256: bytes) -> None:
     """Hold the lock of a content until the transaction ends."""
-    await tx.execute(
-        "SELECT pg_advisory_xact_lock($1, $2)",
-        _LOCK,
-        int.from_bytes(sha256[:4], "big", signed=True),
-    )
+    await tx.execute("SELECT pg_advisory_xact_lock($1, $2)", *_lock_of(sha256))
 
 
-async def add_file(tx: Tx, sha256: bytes, size: int) -> bool:
-    """Count a file among those stored; False when its content is blocked."""
-    await lock_content(tx, sha256)
-    added = await tx.fetchval(
+def _lock_of(sha256: bytes) -> tuple[int, int]:
+    return _LOCK, int.from_bytes(sha256[:4], "big", signed=True)
+
+
+async def place_of(tx: Tx, sha256: bytes) -> Place | None:
+    """Where the file with this content is, if there is one."""
+    return await fetch_one_as(
+        tx,
+        Place,
         """
-        WITH blocked AS (SELECT FROM media_blocked WHERE sha256 = $1),
-        added AS (
-            INSERT INTO media_files (sha256, size)
-            SELECT $1, $2
-             WHERE NOT EXISTS (SELECT FROM blocked)
-            ON CONFLICT (sha256) DO NOTHING
-        )
-        SELECT NOT EXISTS (SELECT FROM blocked)
+        SELECT store, coalesce(key, encode(sha256, 'hex')) AS key
+          FROM media_files
+         WHERE sha256 = $1
         """,
         sha256,
-        size,
     )
-    return bool(added)
+
+
+async def add_file(tx: Tx, sha256: bytes, size: int, place: Place) -> Place | None:
+    """Count a file among those stored; None when its content is blocked.
+
+    When there is one with this content already, the answer is where that one is.
+    """
+    return await fetch_one_as(
+        tx,
+        Place,
+        """
+        WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($1, $2))
+        INSERT INTO media_files (sha256, size, store, key)
+        SELECT $3, $4, $5, $6
+          FROM locked
+         WHERE NOT EXISTS (SELECT FROM media_blocked WHERE sha256 = $3)
+        ON CONFLICT (sha256) DO UPDATE SET size = media_files.size
+        RETURNING store, coalesce(key, encode(sha256, 'hex')) AS key
+        """,
+        *_lock_of(sha256),
+        sha256,
+        size,
+        place.store,
+        place.key,
+    )
+
+
+async def add_upload(
+    tx: Tx, mxc: Mxc, user_id: UserId, content: Content
+) -> Place | None:
+    """A new file of a user: `add_file` and `add` in one statement."""
+    return await fetch_one_as(
+        tx,
+        Place,
+        """
+        WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($1, $2)),
+        file AS (
+            INSERT INTO media_files (sha256, size, store, key)
+            SELECT $3, $4, $5, $6
+              FROM locked
+             WHERE NOT EXISTS (SELECT FROM media_blocked WHERE sha256 = $3)
+            ON CONFLICT (sha256) DO UPDATE SET size = media_files.size
+            RETURNING store, coalesce(key, encode(sha256, 'hex')) AS key
+        ),
+        named AS (
+            INSERT INTO media (origin, media_id, user_id, sha256, size, content_type,
+                               filename, stored_at)
+            SELECT $7, $8, $9, $3, $4, $10, $11, now() FROM file
+        )
+        SELECT store, key FROM file
+        """,
+        *_lock_of(content.sha256),
+        content.sha256,
+        content.size,
+        content.place.store,
+        content.place.key,
+        mxc.origin,
+        mxc.media_id,
+        user_id,
+        content.content_type,
+        None if content.filename is None else to_text(content.filename),
+    )
 
 
 async def add(tx: Tx, mxc: Mxc, user_id: UserId | None, content: Content) -> None:

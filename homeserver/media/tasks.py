@@ -1,5 +1,6 @@
 """What is done now and then: the cache kept small, and leftovers swept up."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Final
@@ -8,15 +9,13 @@ import structlog
 
 from homeserver.context import Context
 from homeserver.db import leases
-from homeserver.http.files import in_thread
 from homeserver.media import leftovers
 from homeserver.media.media import Media
+from homeserver.media.places import Store, Unavailable
 from homeserver.media.previews import store as previews_store
 
 TIDY_EVERY_S: Final = 60.0
 SWEEP_EVERY_S: Final = 600.0
-# Directories of files that are compared with the table in one sweep, out of 256.
-_SHELVES: Final = 16
 # One process of all sweeps; its turn ends before the next one.
 _LEASE: Final = "media-sweep"
 _HOLDER: Final = secrets.token_hex(8)
@@ -55,13 +54,32 @@ async def sweep(ctx: Context) -> None:
         if days:
             await leftovers.forget_unused_copies(tx, days)
     await delete_unneeded(ctx, media)
-    await in_thread(media.disk.give_up_drafts)
-    shelves = await in_thread(media.disk.shelves)
-    for shelf in media.next_shelves(shelves, _SHELVES):
-        found = await in_thread(media.disk.on_shelf, shelf)
+    for each in media.files.stores.values():
+        try:
+            await _sweep_store(ctx, media, each)
+        except Unavailable as error:
+            log.warning("a store cannot be swept", store=each.name, reason=str(error))
+
+
+async def _sweep_store(ctx: Context, media: Media, swept: Store) -> None:
+    await swept.give_up_drafts()
+    shelves = await swept.shelves()
+    orphans: list[str] = []
+    for shelf in media.next_shelves(swept.name, shelves, swept.shelves_at_once):
+        found = await swept.on_shelf(shelf)
         async with ctx.db.read() as tx:
-            orphans = await leftovers.unknown(tx, found)
-        await _delete(ctx, media, orphans)
+            orphans += await leftovers.unknown(tx, swept.name, found)
+    if not orphans:
+        return
+    # A row follows its file within moments; S3 may give a file the time at which its
+    # upload began, so that a new one looks old.
+    await asyncio.sleep(media.settle_s)
+    async with ctx.db.read() as tx:
+        orphans = await leftovers.unknown(tx, swept.name, orphans)
+    for key in orphans:
+        await swept.delete(key)
+    if orphans:
+        log.info("leftover files removed", store=swept.name, files=len(orphans))
 
 
 async def delete_unneeded(ctx: Context, media: Media) -> None:
@@ -79,8 +97,8 @@ async def _delete(ctx: Context, media: Media, contents: Sequence[bytes]) -> int:
     deleted = 0
     for sha256 in contents:
         async with ctx.db.transaction() as tx:
-            if await leftovers.forget_file(tx, sha256):
-                # Within the transaction: whoever stores the same again waits for it.
-                await in_thread(media.disk.delete, sha256)
-                deleted += 1
+            place = await leftovers.forget_file(tx, sha256)
+        if place is not None:
+            await media.files.delete(place)
+            deleted += 1
     return deleted

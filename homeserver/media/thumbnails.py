@@ -16,14 +16,15 @@ from homeserver.context import Context
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_one_as
 from homeserver.errors import MatrixError
-from homeserver.http.files import in_thread
 from homeserver.http.requests import Request
 from homeserver.media import headers, store
 from homeserver.media.find import Sought, find_stored, not_there
 from homeserver.media.media import Media
-from homeserver.media.receiving import TooBig, drafting, receive
+from homeserver.media.places import Draft, Missing, Place, Unavailable
+from homeserver.media.receiving import TooBig, drafting, receive, unavailable
 from homeserver.media.remote import as_matrix_error, too_large_elsewhere
 from homeserver.media.store import Content
+from homeserver.media.upload import settle
 from homeserver.media.workers import Job, Made, NoThumbnail, TooManyPixels
 
 CROP: Final = "crop"
@@ -70,13 +71,19 @@ class Kept:
     sha256: bytes
     size: int
     content_type: str
+    store: str
+    key: str
 
     @property
     def content(self) -> Content:
         """It as a file, with a name that tells what it is."""
         extension = headers.essence(self.content_type).partition("/")[2]
         return Content(
-            self.sha256, self.size, self.content_type, f"thumbnail.{extension}"
+            self.sha256,
+            self.size,
+            self.content_type,
+            f"thumbnail.{extension}",
+            Place(self.store, self.key),
         )
 
 
@@ -136,15 +143,14 @@ async def _make(
     try:
         if source.size > MAX_SOURCE:
             raise TooManyPixels
-        made = await media.workers.make(
-            Job(
-                media.disk.path_of(source.sha256),
-                size.width,
-                size.height,
-                size.method,
-                size.animated,
+        async with media.files.local(source) as path:
+            made = await media.workers.make(
+                Job(path, size.width, size.height, size.method, size.animated)
             )
-        )
+    except Missing:
+        raise not_there() from None
+    except Unavailable as error:
+        raise unavailable(error) from error
     except NoThumbnail as error:
         if is_local or not ctx.config.federation.enabled:
             raise _refusal(error, is_local=is_local) from None
@@ -169,20 +175,37 @@ async def _keep(
 ) -> Kept:
     """Store what was made, and note it."""
     if made.data is None:
-        kept = Kept(source.sha256, source.size, made.content_type)
+        shown = replace(source, content_type=made.content_type)
         async with ctx.db.transaction() as tx:
-            await note(tx, source.sha256, size, kept)
-        return kept
-    async with drafting(media.disk) as draft:
-        await in_thread(draft.add, (made.data,))
-        await in_thread(draft.finish)
-        kept = Kept(draft.sha256, draft.size, made.content_type)
-        async with ctx.db.transaction() as tx:
-            if not await store.add_file(tx, kept.sha256, kept.size):
-                raise not_there()
-            await in_thread(media.disk.keep, draft)
-            await note(tx, source.sha256, size, kept)
-    return kept
+            await note(tx, source.sha256, size, shown)
+        return _kept(shown)
+    async with drafting(media.files.begin(len(made.data))) as draft:
+        await draft.add((made.data,))
+        return await _note(ctx, media, source, size, draft, made.content_type)
+
+
+async def _note(
+    ctx: Context, media: Media, source: Content, size: Size, draft: Draft, kind: str
+) -> Kept:
+    content = Content(draft.sha256, draft.size, kind, None, await draft.keep())
+    async with ctx.db.transaction() as tx:
+        place = await store.add_file(tx, content.sha256, content.size, content.place)
+        if place is not None:
+            await note(tx, source.sha256, size, content)
+    try:
+        return _kept(await settle(media, content, place))
+    except MatrixError:
+        raise not_there() from None
+
+
+def _kept(content: Content) -> Kept:
+    return Kept(
+        content.sha256,
+        content.size,
+        content.content_type,
+        content.place.store,
+        content.place.key,
+    )
 
 
 async def _ask_its_server(
@@ -201,19 +224,13 @@ async def _ask_its_server(
     ]
     async with (
         calls_media.get_content_thumbnail(ctx.wire, wanted, query) as file,
-        drafting(media.disk) as draft,
+        drafting(media.files.begin(None)) as draft,
     ):
         kind = headers.content_type(file.content_type)
         if headers.essence(kind) not in TYPES:
             raise as_matrix_error(TooBig())
         await receive(draft, file.chunks, MAX_FOREIGN)
-        kept = Kept(draft.sha256, draft.size, kind)
-        async with ctx.db.transaction() as tx:
-            if not await store.add_file(tx, kept.sha256, kept.size):
-                raise not_there()
-            await in_thread(media.disk.keep, draft)
-            await note(tx, source.sha256, size, kept)
-    return kept
+        return await _note(ctx, media, source, size, draft, kind)
 
 
 async def find(tx: Tx, source: bytes, size: Size) -> Kept | None:
@@ -222,10 +239,12 @@ async def find(tx: Tx, source: bytes, size: Size) -> Kept | None:
         tx,
         Kept,
         """
-        SELECT sha256, size, content_type
-          FROM media_thumbnails
-         WHERE source = $1 AND width = $2 AND height = $3 AND method = $4
-           AND animated = $5
+        SELECT t.sha256, t.size, t.content_type,
+               f.store, coalesce(f.key, encode(f.sha256, 'hex')) AS key
+          FROM media_thumbnails t
+          JOIN media_files f ON f.sha256 = t.sha256
+         WHERE t.source = $1 AND t.width = $2 AND t.height = $3 AND t.method = $4
+           AND t.animated = $5
         """,
         source,
         size.width,
@@ -235,7 +254,7 @@ async def find(tx: Tx, source: bytes, size: Size) -> Kept | None:
     )
 
 
-async def note(tx: Tx, source: bytes, size: Size, kept: Kept) -> None:
+async def note(tx: Tx, source: bytes, size: Size, made: Content) -> None:
     """Note that there is a thumbnail, unless its file has very many of them."""
     await tx.execute(
         """
@@ -250,8 +269,8 @@ async def note(tx: Tx, source: bytes, size: Size, kept: Kept) -> None:
         size.height,
         size.method,
         size.animated,
-        kept.sha256,
-        kept.size,
-        kept.content_type,
+        made.sha256,
+        made.size,
+        made.content_type,
         MOST_KEPT,
     )

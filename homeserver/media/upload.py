@@ -1,8 +1,8 @@
 """Uploads: receive a file, put it in its place, and only then say that it is there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import StreamReader
@@ -11,18 +11,15 @@ from federation.ids import UserId
 from homeserver import errors
 from homeserver.config.media import Media as MediaConfig
 from homeserver.context import Context
-from homeserver.db.pool import Tx
-from homeserver.http.files import in_thread
+from homeserver.errors import MatrixError
 from homeserver.media import store
 from homeserver.media.media import Media
+from homeserver.media.places import Draft, Place
 from homeserver.media.receiving import TooBig, drafting, receive
-from homeserver.media.store import Content
+from homeserver.media.store import Content, Mxc
 
 # A client that sends nothing for so long has gone.
 _SILENCE_SECONDS: Final = 60.0
-
-# Names the file in the transaction that counts it.
-Name = Callable[[Tx, Content], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +33,14 @@ class Upload:
     size: int | None
 
 
-async def check_quota(ctx: Context, tx: Tx, user_id: UserId, more: int) -> None:
+async def check_quota(ctx: Context, user_id: UserId, more: int) -> None:
     """Refuse what exceeds a quota. Raises: M_FORBIDDEN, with the numbers."""
     config: MediaConfig = ctx.config.media
     user_most, total_most = config.user_bytes, config.total_bytes
     if not user_most and not total_most:
         return
-    used = await store.usage(tx, user_id, with_total=total_most > 0)
+    async with ctx.db.read() as tx:
+        used = await store.usage(tx, user_id, with_total=total_most > 0)
     if user_most and used.user + more > user_most:
         raise errors.quota_exceeded(used.user, user_most, more)
     if total_most and used.total + more > total_most:
@@ -50,35 +48,93 @@ async def check_quota(ctx: Context, tx: Tx, user_id: UserId, more: int) -> None:
 
 
 async def take(
-    ctx: Context, media: Media, upload: Upload, body: StreamReader, name: Name
-) -> Content:
-    """Receive a file, store it and have it named, all or nothing.
+    ctx: Context,
+    media: Media,
+    upload: Upload,
+    body: StreamReader,
+    mxc: Mxc,
+    *,
+    is_new: bool,
+) -> None:
+    """Receive a file, store it, and have it be what the URI stands for, or nothing.
 
-    Raises: M_TOO_LARGE, M_FORBIDDEN, 408.
+    `is_new`: the URI is given to it now; else it was created before.
+
+    Raises: M_TOO_LARGE, M_FORBIDDEN, M_CANNOT_OVERWRITE_MEDIA, 408.
     """
     most = ctx.config.media.upload_bytes
     if upload.size is not None and upload.size > most:
         raise too_large(most)
     if upload.size:
-        async with ctx.db.read() as tx:
-            await check_quota(ctx, tx, upload.user_id, upload.size)
+        await check_quota(ctx, upload.user_id, upload.size)
     with media.uploads.one(upload.user_id):
-        async with drafting(media.disk) as draft:
-            try:
-                await receive(draft, _pieces(body), most)
-            except TooBig:
-                raise too_large(most) from None
-            content = Content(
-                draft.sha256, draft.size, upload.content_type, upload.filename
-            )
-            await media.scanner.check(draft.path)
-            async with ctx.db.transaction() as tx:
-                await check_quota(ctx, tx, upload.user_id, content.size)
-                if not await store.add_file(tx, content.sha256, content.size):
-                    raise errors.forbidden("This file may not be uploaded.")
-                await in_thread(media.disk.keep, draft)
-                await name(tx, content)
-    return content
+        if media.scanner.is_on:
+            async with drafting(media.files.spool()) as spooled:
+                await _receive(spooled, body, most)
+                await media.scanner.check(spooled.path)
+                await _keep(ctx, media, upload, spooled, mxc, is_new=is_new)
+        else:
+            async with drafting(media.files.begin(upload.size)) as draft:
+                await _receive(draft, body, most)
+                await _keep(ctx, media, upload, draft, mxc, is_new=is_new)
+
+
+async def _receive(draft: Draft, body: StreamReader, most: int) -> None:
+    try:
+        await receive(draft, _pieces(body), most)
+    except TooBig:
+        raise too_large(most) from None
+
+
+async def _keep(
+    ctx: Context, media: Media, upload: Upload, draft: Draft, mxc: Mxc, *, is_new: bool
+) -> None:
+    await check_quota(ctx, upload.user_id, draft.size)
+    content = Content(
+        draft.sha256,
+        draft.size,
+        upload.content_type,
+        upload.filename,
+        await draft.keep(),
+    )
+    try:
+        if is_new:
+            async with ctx.db.read() as tx:
+                place = await store.add_upload(tx, mxc, upload.user_id, content)
+        else:
+            place = await _fill(ctx, mxc, content)
+    except MatrixError:
+        await media.files.delete(content.place)
+        raise
+    await settle(media, content, place)
+
+
+async def _fill(ctx: Context, mxc: Mxc, content: Content) -> Place | None:
+    async with ctx.db.transaction() as tx:
+        place = await store.add_file(tx, content.sha256, content.size, content.place)
+        if place is not None and not await store.fill(tx, mxc, content):
+            raise cannot_overwrite()
+    return place
+
+
+async def settle(media: Media, content: Content, place: Place | None) -> Content:
+    """Where a file is that has just been counted, among others as it may be.
+
+    Raises: M_FORBIDDEN, when its content is blocked.
+    """
+    if place != content.place:
+        # Another file has this content already, or nobody may have it.
+        await media.files.delete(content.place)
+    if place is None:
+        raise errors.forbidden("This file may not be uploaded.")
+    return replace(content, place=place)
+
+
+def cannot_overwrite() -> MatrixError:
+    """The URI has its file."""
+    return MatrixError(
+        409, "M_CANNOT_OVERWRITE_MEDIA", "The file has been uploaded already."
+    )
 
 
 def too_large(most: int) -> errors.MatrixError:

@@ -1,6 +1,7 @@
 """Files between servers: passed on as they arrive, stored once; and bad servers."""
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from homeserver.media import tasks
 from homeserver.media.media import Media
+from tests.support.bucket import between, bucket_at, s3_server
 from tests.support.client import Client
 from tests.support.media import (
     V1,
@@ -282,6 +284,30 @@ async def test_redirects_are_followed(world: World, peer: Peer) -> None:
         got = await downloads(person, f"{peer.name}/redirected")
     assert (got.status, got.body) == (200, b"it")
     assert got.headers["Content-Type"] == "image/png"
+
+
+async def test_servers_are_sent_to_the_bucket(world: World, tmp_path: Path) -> None:
+    certificate, key = world.authority.issue(tmp_path, "localhost", "127.0.0.1")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    with s3_server() as store:
+        async with bucket_at(store) as bucket, between(store, tls) as way:
+            ca_file = world.authority.write_ca(tmp_path / "ca.pem")
+            section = bucket.section(
+                endpoint=way.address, redirect_minutes=5, ca_file=str(ca_file)
+            )
+            here = await world.site(1, media={"store": "s3"}, s3=section)
+            there = await world.site(1)
+            alice, bob = await here.person("alice"), await there.person("bob")
+            data = noise(300_000)
+            where = await uploads(alice, data, "text/plain", "Übersicht.txt")
+            got = await downloads(bob, where)
+            assert (got.status, got.body) == (200, data)
+            assert got.headers["Content-Type"] == "text/plain"
+            assert "%C3%9Cbersicht.txt" in got.disposition
+            (asked,) = [target for how, target in way.seen if how == "GET"]
+            assert "X-Amz-Signature=" in asked
+            assert await bucket.files() == files_of(there) == [data]
 
 
 async def test_thumbnails_of_other_servers_files(alice: Client, bob: Client) -> None:

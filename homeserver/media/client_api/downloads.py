@@ -1,5 +1,6 @@
 """Downloads, with and without a token, whole or in part."""
 
+from dataclasses import replace
 from typing import Final
 
 from homeserver.context import Context
@@ -41,7 +42,8 @@ async def _download(ctx: Context, asked: Asked, sought: Sought) -> Answer:
 def authed(request: ClientRequest, mxc: Mxc) -> tuple[Asked, Sought]:
     """How a user asks for a file."""
     key = request.user_id
-    return Asked(request.headers, key), Sought(
+    redirects = request.query_bool("allow_redirect")
+    return Asked(request.headers, key, redirects=redirects), Sought(
         mxc,
         timeout_of(request),
         on_fetch=lambda: request.spend(limits.fetches, key),
@@ -51,7 +53,8 @@ def authed(request: ClientRequest, mxc: Mxc) -> tuple[Asked, Sought]:
 def legacy(request: Request, mxc: Mxc) -> tuple[Asked, Sought]:
     """How anybody asks for a file."""
     key = address_key(request.ip)
-    return Asked(request.headers, key, is_public=True), Sought(
+    redirects = request.query_bool("allow_redirect")
+    return Asked(request.headers, key, is_public=True, redirects=redirects), Sought(
         mxc,
         timeout_of(request),
         allow_remote=request.query_bool("allow_remote", default=True),
@@ -130,4 +133,4 @@ async def get_content_override_name(ctx: Context, request: Request) -> Answer:
 
 def _renamed(asked: Asked, request: Request) -> Asked:
     name = request.path(str, "fileName")
-    return Asked(asked.headers, asked.key, name, asked.inline, asked.is_public)
+    return replace(asked, filename=name)

@@ -5,8 +5,6 @@ from typing import Final
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.context import Context
-from homeserver.db.pool import Tx
-from homeserver.errors import MatrixError
 from homeserver.http.auth import by_access_token
 from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest
@@ -14,8 +12,8 @@ from homeserver.http.routes import route
 from homeserver.media import headers, limits, store
 from homeserver.media.ids import mxc_of, new_id
 from homeserver.media.media import Media
-from homeserver.media.store import Content, Mxc
-from homeserver.media.upload import Upload, take
+from homeserver.media.store import Mxc
+from homeserver.media.upload import Upload, cannot_overwrite, take
 
 # The configured limit is checked where it is known.
 _ANY_SIZE: Final = 2**62
@@ -58,11 +56,7 @@ async def upload_content(ctx: Context, request: ClientRequest) -> Answer:
     media = ctx.parts.get(Media)
     upload = _upload_of(request)
     mxc = Mxc(ctx.server_name, new_id())
-
-    async def name(tx: Tx, content: Content) -> None:
-        await store.add(tx, mxc, upload.user_id, content)
-
-    await take(ctx, media, upload, request.raw.content, name)
+    await take(ctx, media, upload, request.raw.content, mxc, is_new=True)
     return {"content_uri": str(mxc)}
 
 
@@ -118,12 +112,7 @@ async def upload_content_to_mxc(ctx: Context, request: ClientRequest) -> Answer:
     upload = _upload_of(request)
     mxc = mxc_of(request)
     await _check_created(ctx, mxc, upload.user_id)
-
-    async def name(tx: Tx, content: Content) -> None:
-        if not await store.fill(tx, mxc, content):
-            raise _cannot_overwrite()
-
-    await take(ctx, media, upload, request.raw.content, name)
+    await take(ctx, media, upload, request.raw.content, mxc, is_new=False)
     media.arrivals.has_come(mxc)
     return {}
 
@@ -136,13 +125,7 @@ async def _check_created(ctx: Context, mxc: Mxc, user_id: UserId) -> None:
     if medium.user_id != user_id:
         raise errors.forbidden("Somebody else created this URI.")
     if medium.sha256 is not None:
-        raise _cannot_overwrite()
-
-
-def _cannot_overwrite() -> MatrixError:
-    return MatrixError(
-        409, "M_CANNOT_OVERWRITE_MEDIA", "The file has been uploaded already."
-    )
+        raise cannot_overwrite()
 
 
 @route(

@@ -16,12 +16,12 @@ from federation.wire.multipart import parse_header
 from federation.wire.web import WebError, WebLimits
 from homeserver import errors
 from homeserver.context import Context
-from homeserver.http.files import in_thread
-from homeserver.media import headers, store
+from homeserver.media import headers
 from homeserver.media.ids import new_id
 from homeserver.media.media import Media
 from homeserver.media.previews.page import MOST_BYTES, Page, decoded, read_page
 from homeserver.media.receiving import TooBig, drafting, receive
+from homeserver.media.remote import keep_copy
 from homeserver.media.store import Content, Mxc
 from homeserver.media.thumbnails import TYPES
 
@@ -138,17 +138,14 @@ async def _image(ctx: Context, arrived: _Arrived) -> JsonObject:
         return {}
     media = ctx.parts.get(Media)
     name = urlsplit(arrived.url).path.rpartition("/")[2][:200] or None
-    async with drafting(media.disk) as draft:
+    async with drafting(media.files.begin(None)) as draft:
         chunks = arrived.response.content.iter_any()
         await receive(draft, chunks.__aiter__(), MOST_IMAGE)
         kind = headers.content_type(arrived.kind)
-        content = Content(draft.sha256, draft.size, kind, name)
+        content = Content(draft.sha256, draft.size, kind, name, await draft.keep())
         mxc = Mxc(ctx.server_name, new_id())
-        async with ctx.db.transaction() as tx:
-            if not await store.add_file(tx, content.sha256, content.size):
-                return {}
-            await in_thread(media.disk.keep, draft)
-            await store.add(tx, mxc, None, content)
+        if await keep_copy(ctx.db, media.files, mxc, content) is None:
+            return {}
     return {
         "og:image": str(mxc),
         "og:image:type": content.content_type,
