@@ -19,6 +19,8 @@ _FILTER_ID: Final = re.compile(r"[0-9]{1,19}")
 # What a number stands for cannot change, so it may be remembered.
 _known: Final[LruCache[tuple[UserId, str], Filter]] = LruCache("filters", 16 * MIB, 900)
 _PARSED: Final = 3  # times the text, in memory
+# By their JSON; clients send the same one with each sync.
+_inline: Final[LruCache[str, Filter]] = LruCache("inline filters", 8 * MIB, 900)
 
 NO_FILTER: Final = Filter()
 
@@ -39,8 +41,12 @@ async def find_filter(db: Database, user_id: UserId, parameter: str | None) -> F
     if not parameter:
         return NO_FILTER
     if parameter.startswith("{"):
-        given = bodies.parse_body(parameter.encode("utf-8", "surrogatepass"))
-        return check_filter(bodies.as_object(given))
+        inline = _inline.get(parameter)
+        if inline is None:
+            body = bodies.parse_body(parameter.encode("utf-8", "surrogatepass"))
+            inline = check_filter(bodies.as_object(body))
+            _inline.put(parameter, inline, _PARSED * len(parameter))
+        return inline
     key = (user_id, parameter)
     known = _known.get(key)
     if known is None:

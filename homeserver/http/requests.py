@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -30,6 +30,7 @@ from federation.ids import (
     parse_user_id,
 )
 from homeserver import errors
+from homeserver.bounded import MIB, LruCache
 from homeserver.http import bodies
 from homeserver.http.limits import Limit, Limits
 
@@ -37,6 +38,9 @@ Kind = TypeVar("Kind")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 MAX_QUERY_FIELDS: Final = 200
+# Clients send the same filter with each sync.
+_LONG: Final = 40
+_long_values: Final[LruCache[str, str]] = LruCache("long query values", 4 * MIB, 200)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,16}")
 
 # In `request.path(UserId, "userId")` the NewType stands for its parser.
@@ -312,16 +316,27 @@ class FederationRequest(Request):
 
 
 def _parse_query(text: str) -> dict[str, list[str]]:
+    """The same as `urllib.parse.parse_qsl`, which takes three times as long."""
     fields: dict[str, list[str]] = {}
+    if text.count("&") >= MAX_QUERY_FIELDS:
+        raise errors.invalid_param("The query string has too many fields.")
     try:
-        pairs = parse_qsl(
-            text,
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=MAX_QUERY_FIELDS,
-        )
-    except ValueError:  # bad UTF-8, too many fields
+        for part in text.split("&"):
+            if part:
+                name, _, value = part.partition("=")
+                fields.setdefault(_decoded(name), []).append(_decoded(value))
+    except UnicodeDecodeError:
         raise errors.invalid_param("The query string cannot be read.") from None
-    for name, value in pairs:
-        fields.setdefault(name, []).append(value)
     return fields
+
+
+def _decoded(text: str) -> str:
+    if "%" not in text and "+" not in text:
+        return text
+    if len(text) < _LONG:
+        return unquote(text.replace("+", " "), errors="strict")
+    known = _long_values.get(text)
+    if known is None:
+        known = unquote(text.replace("+", " "), errors="strict")
+        _long_values.put(text, known, 2 * len(text))
+    return known

@@ -55,9 +55,10 @@ async def sync(ctx: Context, request: ClientRequest) -> Answer:
     )
     timeout_ms = request.query_int("timeout", 0, at_most=MAX_TIMEOUT_MS)
     user = await ctx.live.user(request.user_id)
-    sent = _sent.setdefault(ctx.live, LazyMembers()).of(
-        request.user_id, request.device_id
-    )
+    devices = _sent.get(ctx.live)
+    if devices is None:
+        devices = _sent[ctx.live] = LazyMembers()
+    sent = devices.of(request.user_id, request.device_id)
     sent.confirm(wanted.since)
     sources = Sources.of(ctx, sent)
     with syncing(ctx, request.user_id, request.device_id, state):
