@@ -9,6 +9,8 @@ import ssl
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -220,8 +222,17 @@ def _reason(error: Exception) -> str:
 def tls_context(*, verify: bool, ca_file: str | None) -> ssl.SSLContext:
     """How to judge certificates: by the system's authorities and those of a file.
 
+    Who asks for the same gets the same object, so it must not be changed.
+
     Raises: OSError, when the file cannot be read or holds no certificates.
     """
+    read_at = 0 if ca_file is None else Path(ca_file).stat().st_mtime_ns
+    return _tls_context(verify, ca_file, read_at)
+
+
+# The system's authorities take 25 ms to read and a megabyte to keep, each time.
+@lru_cache(maxsize=8)
+def _tls_context(verify: bool, ca_file: str | None, _read_at: int) -> ssl.SSLContext:  # noqa: FBT001 - a cache's key
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)

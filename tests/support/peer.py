@@ -45,7 +45,12 @@ class Peer:
     `/_matrix/federation/`; `received` are the transactions that it was sent.
     """
 
-    def __init__(self, authority: CertificateAuthority, directory: Path) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority,
+        directory: Path,
+        ca_file: Path | None = None,
+    ) -> None:
         self.port = 0  # the first start finds a free one, which it keeps
         self.name = ServerName("localhost")
         self.key = SigningKey.generate("peer")
@@ -58,7 +63,7 @@ class Peer:
         certificate, key = authority.issue(directory, "localhost", HOST)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
-        self._ca_file = authority.write_ca(directory / "ca.pem")
+        self._ca_file = ca_file or authority.write_ca(directory / "ca.pem")
         self._runner: web.AppRunner | None = None
         self.wire: WireClient
 

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from federation.wire.errors import NotReachable
-from homeserver.demo.certificates import CertificateAuthority
 from tests.support.app import Running, configuration, running
+from tests.support.certificates import (
+    CertificateAuthority,
+    the_authority,
+    the_ca_file,
+)
 from tests.support.client import Client
 from tests.support.homeserver import HOST
 from tests.support.peer import Peer
@@ -170,7 +174,7 @@ class World:
 
     directory: Path
     new_dsn: NewDsn
-    authority: CertificateAuthority = field(default_factory=CertificateAuthority.create)
+    authority: CertificateAuthority = field(default_factory=the_authority)
     sites: list[Site] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
 
@@ -181,7 +185,6 @@ class World:
         directory = self.directory / f"site{len(self.sites)}"
         directory.mkdir()
         certificate, key = self.authority.issue(directory, "localhost", HOST)
-        ca_file = self.authority.write_ca(directory / "ca.pem")
         name = f"localhost:{balancer.port}"
         config = configuration(
             directory,
@@ -197,7 +200,7 @@ class World:
                 },
             ],
             federation={
-                "ca_file": str(ca_file),
+                "ca_file": str(the_ca_file()),
                 "allow_addresses": ["127.0.0.0/8", "::1/128"],
             },
             **changes,
@@ -209,7 +212,8 @@ class World:
 
     async def peer(self) -> Peer:
         """A server that the test itself plays."""
-        peer = Peer(self.authority, self.directory / f"peer{len(self.peers)}")
+        directory = self.directory / f"peer{len(self.peers)}"
+        peer = Peer(self.authority, directory, the_ca_file())
         self.peers.append(peer)
         await peer.start()
         return peer
