@@ -50,7 +50,7 @@ async def read_timeline(
     newest: int | None = None
     pages = _Pages(db, room, since or 0, upto)
     while len(shown) <= limit and not pages.is_over:
-        nids = await pages.older()
+        nids = await pages.older(limit + 1 - len(shown))
         events = list((await live.events.by_nids(nids)).values())
         newest = nids[-1] if newest is None and nids else newest
         kept = await kept_events(db, wanted, events)
@@ -82,7 +82,8 @@ async def _reaches_the_start(live: Live, room: Room) -> bool:
 class _Pages:
     """The numbers of a room's events after `since`, in pages, the newest page first.
 
-    The first page is what the view has at hand; the others come from the database.
+    The first pages are what the view has at hand, as much of it as is wanted; the
+    others come from the database.
     """
 
     def __init__(self, db: Database, room: Room, since: int, upto: int) -> None:
@@ -91,18 +92,27 @@ class _Pages:
         self._since = since
         self._upto = upto
         self._pages = 0
-        self.is_over = False
+        self._at_hand: list[int] = []
+        if upto >= room.recent_from:
+            self._at_hand = [nid for at, nid in room.recent if since < at <= upto]
+            self._upto = room.recent_from
+        self.is_over = self._is_read and not self._at_hand
         self.has_more = False  # events were left out when it was over
 
-    async def older(self) -> list[int]:
+    @property
+    def _is_read(self) -> bool:
+        """Whether nothing is left in the database that the view has not got."""
+        return self._since >= self._upto
+
+    async def older(self, wanted: int) -> list[int]:
         """The next page, in order; `is_over` when there is none after it."""
+        if self._at_hand:
+            nids = self._at_hand[-wanted:]
+            del self._at_hand[-wanted:]
+            self.is_over = self._is_read and not self._at_hand
+            return nids
         self._pages += 1
         room = self._room
-        if self._pages == 1 and self._upto >= room.recent_from:
-            nids = [nid for at, nid in room.recent if self._since < at <= self._upto]
-            self._upto = room.recent_from
-            self.is_over = self._since >= room.recent_from
-            return nids
         async with self._db.read() as tx:
             page = await history.read_since(
                 tx, room.nid, self._since, self._upto, _PAGE

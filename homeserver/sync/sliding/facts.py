@@ -33,8 +33,9 @@ BUMPS: Final = (
     "org.matrix.msc3381.poll.start",
     "org.matrix.msc3672.beacon_info",
 )
-_TYPES: Final = ("m.room.create", "m.room.encryption", "m.room.name")
-_KEYS: Final = frozenset((event_type, "") for event_type in _TYPES)
+_NAME: Final = "m.room.name"
+_TYPES: Final = ("m.room.create", "m.room.encryption")
+_KEYS: Final = frozenset((event_type, "") for event_type in (*_TYPES, _NAME))
 # Bytes, and what each takes, roughly.
 _ROOMS: Final = 24 * MIB
 _ROOM_COST: Final = 250
@@ -52,11 +53,12 @@ _MOST_STEPS: Final = 20  # back through memberships
 
 @dataclass(frozen=True, slots=True)
 class RoomFacts:
-    """What filters ask about a room."""
+    """What filters ask about a room. Its name is known only when it `is_named`."""
 
     room_type: str | None = None
     is_encrypted: bool = False
     name: str | None = None
+    is_named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +102,20 @@ class Facts:
     # ── Rooms ────────────────────────────────────────────────────────────────────
 
     async def of_rooms(
-        self, user_id: UserId, members: Mapping[int, Member]
+        self, user_id: UserId, members: Mapping[int, Member], *, named: bool
     ) -> dict[int, RoomFacts]:
-        """The facts of these rooms of a user."""
+        """The facts of these rooms of a user; `named`: also what they are called."""
         found: dict[int, RoomFacts] = {}
         missing: list[int] = []
         for nid in members:
             facts = self._rooms.get(nid)
-            if facts is None:
+            if facts is None or (named and not facts.is_named):
                 missing.append(nid)
             else:
                 found[nid] = facts
         if missing:
             changes = self._changes
-            read = await self._read_rooms(missing)
+            read = await self._read_rooms(missing, named=named)
             if changes == self._changes:
                 for nid, facts in read.items():
                     self._rooms.put(nid, facts)
@@ -127,25 +129,22 @@ class Facts:
             found.update(await self._facts_outside(user_id, outside))
         return found
 
-    async def _read_rooms(self, nids: list[int]) -> dict[int, RoomFacts]:
+    async def _read_rooms(
+        self, nids: list[int], *, named: bool
+    ) -> dict[int, RoomFacts]:
         """The facts of rooms whose state is here."""
         async with self._db.read() as tx:
-            rows = await tx.fetch(
-                """
-                SELECT c.room_nid, k.type, c.event_nid
-                  FROM current_state c JOIN state_keys k USING (key_nid)
-                 WHERE c.room_nid = ANY($1) AND k.type = ANY($2) AND k.state_key = ''
-                """,
-                nids,
-                _TYPES,
-            )
-        events = await self._live.events.by_nids({row[2] for row in rows})
+            rows = await _read_naming(tx, nids, named=named)
+        wanted = {event_nid for _, _, event_nid in rows if event_nid is not None}
+        events = await self._live.events.by_nids(wanted)
         contents: dict[int, dict[str, JsonObject]] = {}
         for room_nid, event_type, event_nid in rows:
-            if event_nid in events:
-                content = events[event_nid].shown.content
-                contents.setdefault(room_nid, {})[event_type] = content
-        return {nid: _facts(of_room) for nid, of_room in contents.items()}
+            event = None if event_nid is None else events.get(event_nid)
+            content = {} if event is None else event.shown.content
+            contents.setdefault(room_nid, {})[event_type] = content
+        return {
+            nid: _facts(of_room, is_named=named) for nid, of_room in contents.items()
+        }
 
     async def _facts_outside(
         self, user_id: UserId, members: Mapping[int, Member]
@@ -302,14 +301,38 @@ class Facts:
         self._own.clear()
 
 
-def _facts(contents: Mapping[str, JsonObject]) -> RoomFacts:
+def _facts(contents: Mapping[str, JsonObject], *, is_named: bool = True) -> RoomFacts:
     room_type = contents.get("m.room.create", {}).get("type")
-    name = contents.get("m.room.name", {}).get("name")
+    name = contents.get(_NAME, {}).get("name")
     return RoomFacts(
         room_type=room_type if isinstance(room_type, str) else None,
         is_encrypted="m.room.encryption" in contents,
         name=name if isinstance(name, str) and name else None,
+        is_named=is_named,
     )
+
+
+async def _read_naming(
+    tx: Tx, nids: list[int], *, named: bool
+) -> list[tuple[int, str, int | None]]:
+    """State that facts come from: room, type, and the event if it has to be read.
+
+    Of encryption it is enough that it is there, and most creations name no type: those
+    have the word once, as events do. (The text is canonical, and content comes first.)
+    """
+    rows = await tx.fetch(
+        """
+        SELECT c.room_nid, k.type,
+               CASE WHEN k.type = 'm.room.name' OR k.type = 'm.room.create' AND
+                    (SELECT json LIKE '%"type":%"type":%' FROM event_json
+                      WHERE event_nid = c.event_nid) THEN c.event_nid END
+          FROM current_state c JOIN state_keys k USING (key_nid)
+         WHERE c.room_nid = ANY($1) AND k.type = ANY($2) AND k.state_key = ''
+        """,
+        nids,
+        (*_TYPES, _NAME) if named else _TYPES,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def _read_bumps(tx: Tx, nids: list[int]) -> dict[int, int]:

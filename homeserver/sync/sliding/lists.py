@@ -157,7 +157,6 @@ class _Filtering:
         self._facts = facts
         self._user = user
         self._standing = standing
-        self._of_rooms: Mapping[int, RoomFacts] | None = None
         self._room_ids: Mapping[int, RoomId] = {}
         self._own: Own | None = None
         self._kept: dict[Filters, list[int]] = {}
@@ -193,9 +192,9 @@ class _Filtering:
                 if (members[nid].membership == "invite") == filters.is_invite
             ]
         if filters.needs_facts:
-            if self._of_rooms is None:
-                self._of_rooms = await self._facts.of_rooms(self._user.user_id, members)
-            known = self._of_rooms
+            known = await self._facts.of_rooms(
+                self._user.user_id, members, named=filters.room_name_like is not None
+            )
             nids = [
                 n for n in nids if _passes_facts(filters, known.get(n, RoomFacts()))
             ]
