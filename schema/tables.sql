@@ -860,6 +860,7 @@ CREATE TABLE pushers (
 CREATE INDEX pushers_pushkey ON pushers (app_id, pushkey);
 CREATE INDEX pushers_retry ON pushers (retry_at) WHERE retry_at IS NOT NULL;
 CREATE UNIQUE INDEX pushers_token ON pushers (token);
+CREATE INDEX pushers_held ON pushers (until) WHERE holder IS NOT NULL;
 
 -- When a pusher last sent an e-mail about a room, and how long it then keeps silent.
 CREATE TABLE push_mails (

@@ -404,6 +404,21 @@ async def due(tx: Tx, limit: int) -> list[UserId]:
     return [row["user_id"] for row in rows]
 
 
+async def orphaned(tx: Tx, limit: int) -> list[UserId]:
+    """Users whose pushers somebody held who is gone."""
+    rows = await tx.fetch(
+        """
+        SELECT DISTINCT user_id FROM pushers
+         WHERE holder IS NOT NULL AND until < clock_timestamp()
+           AND kind <> 'email' AND enabled AND (activated OR NOT token_sent)
+           AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+         LIMIT $1
+        """,
+        limit,
+    )
+    return [row["user_id"] for row in rows]
+
+
 async def failed(tx: Tx, limit: int) -> list[UserId]:
     """Users with pushers whose gateway failed and may be tried again."""
     rows = await tx.fetch(

@@ -32,8 +32,8 @@ from homeserver.push.pushers import WEB_PUSH, Pusher
 from homeserver.push.vapid import VapidKey
 from homeserver.push.web_push import WebPush
 
-LEASE_SECONDS: Final = 60.0
-_RENEW_SECONDS: Final = 20.0
+LEASE_SECONDS: Final = 30.0
+_RENEW_SECONDS: Final = 10.0
 _RETRY_SWEEP_SECONDS: Final = 2.0
 _SWEEP_SECONDS: Final = 300.0
 _PAUSE_SECONDS: Final = 5.0
@@ -367,7 +367,10 @@ class PushSender:
     # ── Holding ──────────────────────────────────────────────────────────────────
 
     async def _renew(self) -> None:
-        """Keep what is ours; let go of those for whom nothing happens."""
+        """Keep what is ours; let go of those for whom nothing happens.
+
+        What somebody else held who is gone is taken over.
+        """
         now = self._ctx.clock.monotonic()
         for user_id, held in list(self._held.items()):
             if now - held.active_at > _IDLE_SECONDS:
@@ -375,6 +378,12 @@ class PushSender:
         if self._held:
             async with self._ctx.db.transaction() as tx:
                 await pushers.renew(tx, list(self._held), self._me, LEASE_SECONDS)
+        async with self._ctx.db.read() as tx:
+            orphaned = await pushers.orphaned(tx, _SWEPT)
+        self._users.update(orphaned)
+        for user_id in orphaned:
+            self._not_before.pop(user_id)
+        self._kick(orphaned)
 
     async def _let_go(self, several: Sequence[_Held]) -> None:
         cursors = []

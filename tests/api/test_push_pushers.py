@@ -1,6 +1,7 @@
 """Pushers, and what push gateways are told."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -362,10 +363,23 @@ async def test_what_a_gateway_did_not_take_is_told_again(
     await eventually(is_told, "the one that was not read is told")
 
 
-async def test_a_hanging_gateway_keeps_nobody_waiting(pushing, person, gateway):
+async def hangs(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def never_ends(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    with contextlib.suppress(OSError):
+        while True:
+            writer.write(b" " * 65_536)
+            await writer.drain()
+
+
+@pytest.mark.parametrize("unwell", [hangs, never_ends])
+async def test_an_unwell_gateway_keeps_nobody_waiting(pushing, person, gateway, unwell):
     alice, bob, carol = [await person(pushing) for _ in range(3)]
     room = await in_a_room(alice, bob, carol)
-    server = await asyncio.start_server(lambda _r, _w: asyncio.sleep(60), "127.0.0.1")
+    server = await asyncio.start_server(unwell, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
     await sets(bob, pusher(f"http://127.0.0.1:{port}{NOTIFY}", "hangs"))
     await sets(carol, pusher(gateway.url))

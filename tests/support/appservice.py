@@ -37,6 +37,7 @@ class Service(AbstractAsyncContextManager["Service"]):
     protocols: dict[str, Json] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
     tries: int = 0
+    begun: list[str] = field(default_factory=list)  # the IDs of all tries
 
     async def __aenter__(self) -> Self:
         await self.starts()
@@ -104,6 +105,7 @@ class Service(AbstractAsyncContextManager["Service"]):
 
     async def _transaction(self, request: web.Request) -> web.Response:
         self.tries += 1
+        self.begun.append(request.path.rpartition("/")[2])
         body = json.loads(await request.read())
         status = self.status
         if status is None:
