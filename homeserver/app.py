@@ -33,7 +33,7 @@ from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
-from homeserver.db.pool import Database
+from homeserver.db.replicas import opened
 from homeserver.delayed import client_api as delayed_client_api
 from homeserver.delayed import tasks as delayed_tasks
 from homeserver.delayed.schedule import put_off
@@ -307,8 +307,8 @@ class Server:
         """Start what others need first; the stack stops it in the opposite order."""
         config, stack = self._config, self._stack
         key = signing_key.read_or_make(config.signing_key_path)
-        db = await Database.connect(self._dsn, size=config.database_pool_size)
-        stack.push_async_callback(db.close)
+        urls, size = config.database_replica_urls, config.database_pool_size
+        db = await stack.enter_async_context(opened(self._dsn, urls, size))
         wire = WireClient(config.server_name, key, wire_options(config))
         stack.push_async_callback(wire.close)
         live = Live(db, config.server_name, AFTER_PERSIST)

@@ -394,6 +394,15 @@ class Config(Struct, frozen=True, kw_only=True):
             extra={"check": checks.database_url},
         ),
     ] = ""
+    database_replica_urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Standbys of database_url that may be read for search, lists"
+            " and history, as far as they have what the reader has seen. Each needs as"
+            " many connections as database_url.",
+            extra={"check": checks.database_urls},
+        ),
+    ] = ()
     database_pool_size: Annotated[
         int, Meta(ge=2, le=90, description="The most connections to the database.")
     ] = 10
@@ -461,6 +470,9 @@ class Config(Struct, frozen=True, kw_only=True):
                 reason = f"two [[listen]] have {one.bind}, port {one.port}"
                 raise ValueError(reason, "listen", number)
             seen.add((one.bind, one.port))
+        if self.database_replica_urls and not self.database_url:
+            reason = "`database_replica_urls` needs `database_url`: whose are they?"
+            raise ValueError(reason)
         if self.mail.host and not self.public_base_url:
             reason = "`public_base_url` is missing: messages hold links to it"
             raise ValueError(reason, "mail")

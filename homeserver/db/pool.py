@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import Final, Protocol, Self, TypeAlias, TypeVar
 
 import asyncpg
 import structlog
@@ -110,6 +110,16 @@ async def _leave_as_it_is(_: asyncpg.Connection) -> None:
     """Spare the round trip that clears session state: we never set any."""
 
 
+class Elsewhere(Protocol):
+    """Where else to read: homeserver/db/replicas.py."""
+
+    async def read(
+        self, db: "Database", at_least: int, work: Callable[[Tx], Awaitable[T]]
+    ) -> T:
+        """Do it there, or here."""
+        ...
+
+
 class Database:
     """The database, through a pool of at most `size` connections."""
 
@@ -125,6 +135,9 @@ class Database:
             "prepared statements", self, lambda it: it.connections * each, size * each
         )
         self.health = Health()
+        # Where reads may go that may be a moment old, and how old at most.
+        self.elsewhere: Elsewhere | None = None
+        self.known_position: Callable[[], int] = lambda: 0
 
     @property
     def connections(self) -> int:
@@ -183,6 +196,23 @@ class Database:
             self.health,
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         )
+
+    async def read_old(
+        self, work: Callable[[Tx], Awaitable[T]], at_least: int | None = None
+    ) -> T:
+        """Do it with a snapshot that may be a moment old, at a replica if there is one.
+
+        It is as new as the position `at_least`; without one, as what this process
+        knows. The work may be done twice, so it must do nothing but read, and no table
+        that is not logged.
+
+        Raises: DatabaseUnavailable.
+        """
+        if self.elsewhere is not None:
+            needed = self.known_position() if at_least is None else at_least
+            return await self.elsewhere.read(self, needed, work)
+        async with self.snapshot() as tx:
+            return await work(tx)
 
     def transaction(self) -> "Use":
         """A transaction: committed when the block ends, undone when it raises.

@@ -7,6 +7,7 @@ Spec: client-server-api#published-room-directory
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from federation.canonical_json import JsonObject
@@ -97,8 +98,7 @@ async def list_published(
     place = _parse(query.since)
     networks = _networks(query)
     limit = DEFAULT_LIMIT if query.limit is None else min(query.limit, MAX_LIMIT)
-    async with db.read() as tx:
-        count = await store.count_published(tx, networks)
+    count = await db.read_old(lambda tx: store.count_published(tx, networks))
     search = _Search(query, to_server=to_server)
     page = await _read(db, live, search, networks, place, max(limit, 1))
     further = None if page.is_end else page.last
@@ -149,8 +149,12 @@ async def _read(
     read = store.published_before if place.backwards else store.published_after
     at = (place.joined, place.room_nid)
     for _ in range(_MAX_PAGES):
-        async with db.read() as tx:
-            rooms = await read(tx, networks, *at, _PAGE)
+        joined, room_nid = at
+        rooms = await db.read_old(
+            partial(
+                read, networks=networks, joined=joined, room_nid=room_nid, limit=_PAGE
+            )
+        )
         outlines = await read_outlines(db, live, [room.room_nid for room in rooms])
         for room in rooms:
             if len(page.chunk) == limit:

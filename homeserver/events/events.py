@@ -16,6 +16,7 @@ _IDS: Final = 10 * MIB
 _ID_COST: Final = 60  # the text is the event's own, mostly
 _AUTH_EDGES: Final = 16 * MIB
 _EDGE_COST: Final = 40
+_PAGE: Final = 20  # so many at once are wanted by somebody who reads, not who writes
 _BATCH: Final = 250  # parsed at once: a few milliseconds
 _IDS_AT_ONCE: Final = 2000
 
@@ -85,8 +86,11 @@ class Events:
 
     async def _read(self, nids: list[int]) -> dict[int, StoredEvent]:
         changes = self._changes
-        async with self._db.read() as tx:
-            events = await store.read_events(tx, nids)
+        if len(nids) < _PAGE:
+            async with self._db.read() as tx:
+                events = await store.read_events(tx, nids)
+        else:
+            events = await self._db.read_old(lambda tx: store.read_events(tx, nids))
         for nid, event in events.items():
             event.pdu.pack(sys.intern)
             if changes == self._changes and nid not in self._by_nid:

@@ -50,6 +50,7 @@ class Live:
         consequences: Sequence[Consequence] = (),
     ) -> None:
         self._db = db
+        db.known_position = lambda: self.view.position
         self.our_name = our_name
         self.events = Events(db)
         self.states = States(db, StateKeys(db))

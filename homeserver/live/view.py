@@ -372,11 +372,12 @@ class View:
         return rooms
 
     async def _read_rooms(self, nids: list[int]) -> dict[int, Room]:
-        loaded, position = await self._load(
-            lambda tx, position: loading.read_rooms(
-                tx, nids, position, self._keys, self.our_name
-            )
-        )
+        def read(tx: Tx, position: int) -> Awaitable[list[Room]]:
+            return loading.read_rooms(tx, nids, position, self._keys, self.our_name)
+
+        loaded, position = await self._load(read)
+        if len(loaded) < len(nids):  # a replica lacks what has taken no position yet
+            loaded, position = await self._load(read, is_new=True)
         rooms = {room.nid: room for room in loaded}
         # Stand still, so that no partial delta is on its way to a room that is kept.
         async with self.still:
@@ -458,13 +459,20 @@ class View:
         return found
 
     async def _load(
-        self, read: Callable[[Tx, int], Awaitable[Loaded]]
+        self, read: Callable[[Tx, int], Awaitable[Loaded]], *, is_new: bool = False
     ) -> tuple[Loaded, int]:
         """Read from a snapshot that the view has reached and can replay from."""
+
+        async def load(tx: Tx) -> tuple[Loaded, int]:
+            position = await loading.position_of(tx)
+            return await read(tx, position), position
+
         for _ in range(_LOAD_TRIES):
-            async with self._db.snapshot() as tx:
-                position = await loading.position_of(tx)
-                loaded = await read(tx, position)
+            if is_new:
+                async with self._db.snapshot() as tx:
+                    loaded, position = await load(tx)
+            else:
+                loaded, position = await self._db.read_old(load)
             if self.position < position:
                 await self.reach(position)
             if position >= self._log_from and self.position >= position:

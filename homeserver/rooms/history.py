@@ -8,6 +8,7 @@ Spec: client-server-api#getting-events-for-a-room
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from federation.pdu import StateKey
@@ -106,8 +107,10 @@ async def read_page(
     for attempt in range(_MAX_PAGES):
         # More each time, since many seem to be hidden or filtered.
         size = min(max(limit - len(sights), _PAGE << attempt), _MAX_PAGE)
-        async with db.read() as tx:
-            places, highest = await _read(tx, may, where, point, newest, size)
+        read = partial(
+            _read, may=may, where=where, point=point, newest=newest, limit=size
+        )
+        places, highest = await db.read_old(read)
         found, last = await take(db, live, may, places, limit - len(sights), wanted)
         sights += found
         if last is not None:

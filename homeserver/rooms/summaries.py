@@ -129,8 +129,8 @@ async def read_outlines(
 ) -> Mapping[int, Outline]:
     """The outlines of those rooms that have begun, without loading the whole rooms."""
     keys = await live.states.keys.nids((kind, "") for kind in _FIELDS)
-    async with db.read() as tx:
-        rows = await tx.fetch(
+    rows = await db.read_old(
+        lambda tx: tx.fetch(
             """
             SELECT room_nid, key_nid, event_nid FROM current_state
              WHERE room_nid = ANY($1) AND key_nid = ANY($2)
@@ -138,6 +138,7 @@ async def read_outlines(
             room_nids,
             list(keys.values()),
         )
+    )
     events = await live.events.by_nids(row["event_nid"] for row in rows)
     fields = {nid: _FIELDS[key[0]] for key, nid in keys.items()}
     found: dict[int, dict[str, JsonObject]] = {}

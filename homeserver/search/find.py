@@ -7,6 +7,7 @@ from typing import Final
 
 from federation.ids import RoomId, UserId
 from homeserver.context import Context
+from homeserver.db.pool import Tx
 from homeserver.errors import MatrixError
 from homeserver.events.client_format import Sight
 from homeserver.events.filters import RoomEventFilter
@@ -127,13 +128,16 @@ class Search:
         self, wanted: Wanted, after: Place | None, limit: int
     ) -> tuple[list[Match], int]:
         """The next matches, and how many there are in all, about."""
-        async with self._ctx.db.snapshot() as tx:
+
+        async def find(tx: Tx) -> tuple[list[Match], int]:
             await store.plan_for_words(tx)
             found = await store.few(tx, wanted, after, limit, by_rank=self._by_rank)
             if found[1] < store.MOST:
                 return found
             read = store.best if self._by_rank else store.newest
             return await read(tx, wanted, after, limit), store.MOST
+
+        return await self._ctx.db.read_old(find)
 
     async def groups_with_more(
         self, key: GroupKey, groups: Sequence[str], place: Place

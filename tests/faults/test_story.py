@@ -30,7 +30,7 @@ PROCESSES = 3 if MINUTES else 2
 WAITING = 5000 if MINUTES else 200
 SLOW = 1200 if MINUTES else 100
 
-pytestmark = pytest.mark.timeout(180 + 90 * MINUTES)
+pytestmark = pytest.mark.timeout((900 if MINUTES else 120) + 90 * MINUTES)
 
 
 @dataclass

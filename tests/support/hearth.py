@@ -55,7 +55,7 @@ public_base_url = "{self.base_url}"
 [[listen]]
 bind = "{HOST}"
 port = {self.client_port}
-serves = ["client", "federation"]
+serves = ["client", "federation", "metrics"]
 
 [[listen]]
 bind = "{HOST}"
