@@ -41,6 +41,8 @@ class Events:
     def put(self, event: StoredEvent) -> None:
         """Keep an event that was just written or that changed."""
         self._changes += 1
+        if self._by_nid.peek(event.nid) is event:
+            return  # kept by whoever built it, and now it has its position
         event.pdu.pack(sys.intern)
         self._by_nid.put(event.nid, event)
         self._nid_of.put(event.event_id, event.nid)

@@ -104,6 +104,8 @@ def split(raw_path: str) -> list[str]:
 
 
 def _decode(segment: str) -> str:
+    if "%" not in segment and segment.isascii():
+        return segment
     if _BAD_ESCAPE.search(segment):
         raise BadPath("a '%' must be followed by two hexadecimal digits")
     try:
