@@ -17,11 +17,18 @@ import resource
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, BinaryIO, Final
 
 from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
-FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP")
+# What reads HEIC, if the extra "heic" is installed.
+HEIC: Final = "pillow_heif"
+FORMATS: Final = (
+    *("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP"),
+    *(("HEIF",) if find_spec(HEIC) else ()),
+)
 # Formats that a thumbnail may have by the specification, so that a small original can
 # be one.
 TYPES: Final = {
@@ -96,7 +103,8 @@ def _answer(kind: str, data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _moves(image: Image.Image) -> bool:
-    return bool(getattr(image, "is_animated", False))
+    # Several images in one HEIC are an album, or one image in several forms.
+    return image.format != "HEIF" and bool(getattr(image, "is_animated", False))
 
 
 def _may_be_shown(image: Image.Image, *, moves: bool, animated: bool) -> bool:
@@ -212,6 +220,10 @@ def main() -> None:
     # The limit is ours; Pillow's own warns at another one.
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("ignore")
+    if "HEIF" in FORMATS:
+        heic = import_module(HEIC)
+        heic.options.DECODE_THREADS = 1
+        heic.register_heif_opener()
     out = sys.stdout.buffer
     confine(max_pixels)
     for answer, data in answers(sys.stdin.buffer, max_pixels):

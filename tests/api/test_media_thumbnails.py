@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Awaitable, Callable
 
+import pillow_heif
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -15,6 +16,8 @@ from homeserver.media.media import Media
 from tests.support.app import Running
 from tests.support.client import Client
 from tests.support.media import V1, animation, fetch, picture, thumbnails, uploads
+
+pillow_heif.register_heif_opener()
 
 
 def is_red(pixel: tuple[int, ...]) -> bool:
@@ -52,7 +55,7 @@ async def test_sizes(alice: Client, asked: tuple[int, int, str], size: tuple[int
         assert not is_red(shown.getpixel((shown.width - 2, shown.height // 2)))
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF", "BMP"])
 async def test_formats(alice: Client, form: str):
     data = picture((500, 300), form)
     where = await uploads(alice, data, f"image/{form.lower()}")
@@ -84,16 +87,18 @@ async def test_a_small_image_is_its_own_thumbnail(alice: Client):
     assert got.image.format == "JPEG"
 
 
-@pytest.mark.parametrize("size", [(300, 200), (40, 20)])
+@pytest.mark.parametrize(
+    ("size", "form"), [((300, 200), "JPEG"), ((40, 20), "JPEG"), ((300, 200), "HEIF")]
+)
 async def test_it_stands_upright_and_says_nothing_about_itself(
-    alice: Client, size: tuple[int, int]
+    alice: Client, size: tuple[int, int], form: str
 ):
     image = Image.open(io.BytesIO(picture(size)))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     exif[0x010E] = "taken at home"
     out = io.BytesIO()
-    image.save(out, "JPEG", exif=exif, quality=95)
+    image.save(out, form, exif=exif.tobytes(), quality=95)
     where = await uploads(alice, out.getvalue(), "image/jpeg")
     got = await thumbnails(alice, where, width=96, height=96)
     shown = got.image
@@ -112,7 +117,7 @@ async def test_text_in_a_png_is_left_out(alice: Client):
     assert b"a secret" not in got.body
 
 
-@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "AVIF"])
 async def test_animations_move_for_who_wants_them_to(alice: Client, form: str):
     where = await uploads(alice, animation(form), f"image/{form.lower()}")
     for query in ({}, {"animated": "false"}):
