@@ -13,6 +13,8 @@ LATER = (
     "difflib",
     "http_ece",
     "jinja2",
+    "joserfc.jwk",
+    "joserfc.jwt",
     "phonenumbers",
     "py_vapid",
     "yaml",

@@ -144,6 +144,7 @@ from homeserver.search import client_api as search_client_api
 from homeserver.search.indexer import SearchIndexer
 from homeserver.server_keys import server_api as server_keys_server_api
 from homeserver.server_keys.authenticate import authenticate_server
+from homeserver.sign_on import wiring as sign_on
 from homeserver.spaces import client_api as spaces_client_api
 from homeserver.spaces import server_api as spaces_server_api
 from homeserver.spaces.remote import RemoteRooms
@@ -242,6 +243,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     oauth_link_pages,
     oauth_account_pages,
     oauth_sso_pages,
+    *sign_on.ENDPOINTS,
 )
 
 # What must happen with each stored event, inside the transaction that stores it.
@@ -333,6 +335,7 @@ class Server:
         ctx.parts.put(Onlookers(live))
         for part in (Postman(ctx), IdentityServers(config, key)):
             ctx.parts.put(await stack.enter_async_context(part))
+        ctx.parts.put(await stack.enter_async_context(sign_on.providers(ctx)))
         ctx.parts.put(PolicyServers())
         ctx.parts.put(await stack.enter_async_context(KeyChecks(config)))
         services = Services(config, db, live)

@@ -41,6 +41,22 @@ def guarded_session(
     )
 
 
+def open_session(
+    config: Config, *, seconds: float, connections: int
+) -> aiohttp.ClientSession:
+    """A session for what the operator has named, wherever it is; close it after use."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections,
+            ssl=tls_context(verify=True, ca_file=config.federation.ca_file or None),
+        ),
+        timeout=aiohttp.ClientTimeout(total=seconds),
+        headers={"User-Agent": "hearth"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
 class AnswerTooLong(ValueError):  # noqa: N818 - reads as what happened
     """A server sends more than it has to say."""
 

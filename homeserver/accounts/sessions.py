@@ -10,7 +10,7 @@ from typing import Final
 from federation.ids import DeviceId, UserId
 from homeserver import errors
 from homeserver.accounts import tokens
-from homeserver.accounts.store import devices
+from homeserver.accounts.store import devices, sign_ons
 from homeserver.accounts.store import tokens as store
 from homeserver.clock import Clock
 from homeserver.db.pool import Database
@@ -158,6 +158,20 @@ async def end_if_stolen(live: Live, db: Database, refresh_token: str) -> None:
         await live.commit(
             store.end_tokens, found, Change(Kind.TOKENS, user_id=found[0])
         )
+
+
+async def rests_on(
+    live: Live, db: Database, session: Session, sign_on: int | None
+) -> bool:
+    """Note through which log-in elsewhere the session began, if through one.
+
+    False: that has ended meanwhile, and so has the session now.
+    """
+    async with db.transaction() as tx:
+        if await sign_ons.note_device(tx, session.user_id, session.device_id, sign_on):
+            return True
+    await end_sessions(live, session.user_id, (session.device_id,))
+    return False
 
 
 async def end_sessions(

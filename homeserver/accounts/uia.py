@@ -26,6 +26,7 @@ LIFETIME: Final = timedelta(hours=1)
 
 PASSWORD: Final = "m.login.password"  # noqa: S105 - names of stages
 DUMMY: Final = "m.login.dummy"
+SSO: Final = "m.login.sso"
 REGISTRATION_TOKEN: Final = "m.login.registration_token"  # noqa: S105
 
 # Checks what the client sent for a stage, and may keep things in the session's details.

@@ -13,7 +13,7 @@ from federation.errors import Malformed
 from federation.ids import ServerName, UserId, parse_new_localpart, parse_user_id
 from homeserver.accounts import passwords
 from homeserver.accounts.sessions import end_sessions
-from homeserver.accounts.store import overview, users
+from homeserver.accounts.store import overview, sign_ons, users
 from homeserver.cli.console import at_terminal, out
 from homeserver.cli.database import opened
 from homeserver.cli.options import ConfigOption, load
@@ -88,6 +88,40 @@ def approve(context: typer.Context, name: Name, config: ConfigOption = None) -> 
     out.print(f"approved {user_id}")
 
 
+Provider = Annotated[str, typer.Argument(help="The provider's id, as configured.")]
+Subject = Annotated[str, typer.Argument(help='Who it is there: the claim "sub".')]
+
+
+@commands.command()
+def link(
+    context: typer.Context,
+    name: Name,
+    provider: Provider,
+    subject: Subject,
+    config: ConfigOption = None,
+) -> None:
+    """Let somebody in to an account through a provider (single sign-on)."""
+    loaded = load(context, config)
+    user_id = user_id_of(name, loaded.server_name)
+    if all(each.id != provider for each in loaded.sign_on_choices):
+        raise Refused(f"no provider {provider} is configured")
+    _run(_link(loaded, user_id, provider, subject))
+    out.print(f"linked {user_id} to {subject} at {provider}")
+
+
+@commands.command()
+def unlink(
+    context: typer.Context,
+    provider: Provider,
+    subject: Subject,
+    config: ConfigOption = None,
+) -> None:
+    """Let somebody in no longer through a provider. Sessions stay open."""
+    loaded = load(context, config)
+    user_id = _run(_unlink(loaded, provider, subject))
+    out.print(f"unlinked {user_id} from {subject} at {provider}")
+
+
 @commands.command("list")
 def list_all(context: typer.Context, config: ConfigOption = None) -> None:
     """List all accounts."""
@@ -149,6 +183,22 @@ async def _approve(config: Config, user_id: UserId) -> None:
     async with opened(config, _quiet()) as database, database.transaction() as tx:
         if not await approval.approve(tx, config, user_id):
             raise Refused(f"{user_id} does not wait for approval")
+
+
+async def _link(config: Config, user_id: UserId, provider: str, subject: str) -> None:
+    async with opened(config, _quiet()) as database, database.transaction() as tx:
+        if await users.account(tx, user_id) is None:
+            raise Refused(f"there is no user {user_id}")
+        if not await sign_ons.link(tx, provider, subject, user_id):
+            raise Refused(f"{subject} at {provider} is linked to another account")
+
+
+async def _unlink(config: Config, provider: str, subject: str) -> UserId:
+    async with opened(config, _quiet()) as database, database.transaction() as tx:
+        user_id = await sign_ons.unlink(tx, provider, subject)
+    if user_id is None:
+        raise Refused(f"{subject} at {provider} is linked to no account")
+    return user_id
 
 
 async def _waiting(config: Config) -> list[UserId]:

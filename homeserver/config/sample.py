@@ -23,9 +23,12 @@ def render(values: Mapping[str, Any] | None = None, head: str = HEAD) -> str:
         section = section_type(one.type)
         if section is not None:
             many = get_origin(one.type) is tuple
-            lines += ["", "", *comment((section.__doc__ or "").strip())]
-            lines += [f"[[{one.name}]]" if many else f"[{one.name}]", ""]
-            lines += _keys(section(), values, f"{one.name}.")
+            lines += ["", "", *comment(" ".join((section.__doc__ or "").split()))]
+            shown = [f"[[{one.name}]]" if many else f"[{one.name}]", ""]
+            shown += _keys(section(), values, f"{one.name}.")
+            # What there is none of by default is shown, but does not count.
+            is_there = not many or getattr(Config(), one.name)
+            lines += shown if is_there else [f"# {line}".rstrip() for line in shown]
     return "\n".join(lines) + "\n"
 
 

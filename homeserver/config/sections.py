@@ -21,11 +21,13 @@ from homeserver.config.accounts import (
     Sms,
     Threepids,
 )
+from homeserver.config.clients import Clients, Support
 from homeserver.config.media import Bucket, Media
 from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
 from homeserver.config.push import Push
 from homeserver.config.reading import read, read_text, resolve
+from homeserver.config.sign_on import Choice, OidcProvider, choices, faults
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Service: TypeAlias = Literal["client", "federation", "metrics"]
@@ -256,70 +258,6 @@ class UserDirectory(Struct, frozen=True, kw_only=True):
     ] = False
 
 
-class Clients(Struct, frozen=True, kw_only=True):
-    """What clients are told in .well-known besides where the server is."""
-
-    encryption_by_default: Annotated[
-        bool,
-        Meta(
-            description="false: Element makes direct chats and private rooms without"
-            " encryption."
-        ),
-    ] = True
-    require_secure_backup: Annotated[
-        bool,
-        Meta(description="Whether Element insists on a backup of keys."),
-    ] = False
-    map_style_url: Annotated[
-        str,
-        Meta(
-            description="The style of the maps on which clients show shared locations,"
-            " such as https://maps.example.org/style.json. Empty: not told.",
-            extra={"check": checks.page_url},
-        ),
-    ] = ""
-
-
-class Support(Struct, frozen=True, kw_only=True):
-    """Whom people turn to, at /.well-known/matrix/support. All empty: not told."""
-
-    page: Annotated[
-        str,
-        Meta(
-            description="A page that helps, such as https://example.org/help.",
-            extra={"check": checks.page_url},
-        ),
-    ] = ""
-    admin_matrix_id: Annotated[
-        str,
-        Meta(
-            description="The administrator's Matrix ID, best on another server.",
-            extra={"check": checks.user_id},
-        ),
-    ] = ""
-    admin_email: Annotated[
-        str,
-        Meta(
-            description="The administrator's email address.",
-            extra={"check": checks.email},
-        ),
-    ] = ""
-    security_matrix_id: Annotated[
-        str,
-        Meta(
-            description="The Matrix ID for reports about security.",
-            extra={"check": checks.user_id},
-        ),
-    ] = ""
-    security_email: Annotated[
-        str,
-        Meta(
-            description="The email address for reports about security.",
-            extra={"check": checks.email},
-        ),
-    ] = ""
-
-
 class Limits(Struct, frozen=True, kw_only=True):
     """How much one user, address or server may ask."""
 
@@ -441,6 +379,7 @@ class Config(Struct, frozen=True, kw_only=True):
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
     passwords: Passwords = Passwords()
+    oidc_providers: tuple[OidcProvider, ...] = ()
     captcha: Captcha = Captcha()
     threepids: Threepids = Threepids()
     mail: Mail = Mail()
@@ -479,6 +418,11 @@ class Config(Struct, frozen=True, kw_only=True):
         if self.registration.require_email and not self.mail.host:
             reason = "`require_email` needs [mail] with a `host`"
             raise ValueError(reason, "registration")
+        if (found := faults(self.oidc_providers)) is not None:
+            raise ValueError(found[0], "oidc_providers", found[1])
+        if self.oidc_providers and not self.public_base_url:
+            reason = "`public_base_url` is missing: people are sent back to it"
+            raise ValueError(reason, "oidc_providers")
         if self.media.store == "s3" and not self.s3.bucket:
             raise ValueError("`store` needs [s3] with a `bucket`", "media")
 
@@ -491,6 +435,11 @@ class Config(Struct, frozen=True, kw_only=True):
         if path is None:
             return resolve(cls(), Path.cwd())
         return read(cls, read_text(path), str(path), path.absolute().parent)
+
+    @property
+    def sign_on_choices(self) -> tuple[Choice, ...]:
+        """The ways to log in elsewhere."""
+        return choices(self.oidc_providers)
 
     @property
     def data_path(self) -> Path:

@@ -4,22 +4,24 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import passwords, tokens, uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.sessions import (
     Session,
     check_device,
     end_if_stolen,
     open_session,
     refresh_session,
+    rests_on,
 )
 from homeserver.accounts.store import login_tokens, users
 from homeserver.accounts.store.users import Account
 from homeserver.accounts.verify import (
-    PasswordStage,
     identify,
     verify_password,
 )
@@ -68,18 +70,24 @@ def _logged_in(ctx: Context, session: Session) -> JsonObject:
 
 
 @route("GET", V3 + "/login", auth=nobody)
-async def get_login_flows(_ctx: Context, _request: Request) -> Answer:
+async def get_login_flows(ctx: Context, _request: Request) -> Answer:
     """The ways to log in. Spec: client-server-api#get_matrixclientv3login."""
+    # On our own pages: homeserver/oauth/sso_pages.py
+    sso: JsonObject = {
+        "type": "m.login.sso",
+        "oauth_aware_preferred": True,
+        # COMPAT(clients of MSC3824)
+        "org.matrix.msc3824.delegated_oidc_compatibility": True,
+    }
+    if ctx.config.sign_on_choices:
+        sso["identity_providers"] = [
+            {name: value for name, value in structs.asdict(each).items() if value}
+            for each in ctx.config.sign_on_choices
+        ]
     return {
         "flows": [
             {"type": "m.login.password"},
-            # On our own pages: homeserver/oauth/sso_pages.py
-            {
-                "type": "m.login.sso",
-                "oauth_aware_preferred": True,
-                # COMPAT(clients of MSC3824)
-                "org.matrix.msc3824.delegated_oidc_compatibility": True,
-            },
+            sso,
             {"type": "m.login.token", "get_login_token": True},
             {"type": appservices.TYPE},
         ]
@@ -101,13 +109,14 @@ async def login(ctx: Context, request: Request) -> Answer:
     form, body = request.body(_Login), request.json_object()
     appservices.spend(ctx, request, logins, form.type)
     check_device(form.device_id, form.initial_device_display_name)
+    sign_on = None
     match form.type:
         case appservices.TYPE:
             account = await appservices.log_in(ctx, request, body)
         case "m.login.password":
             account = await _login_by_password(ctx, request, body)
         case "m.login.token":
-            account = await _login_by_token(ctx, body)
+            account, sign_on = await _login_by_token(ctx, body)
         case _:
             raise errors.unknown("This server has no such log-in type.")
     session = await open_session(
@@ -119,6 +128,8 @@ async def login(ctx: Context, request: Request) -> Answer:
         can_refresh=bool(form.refresh_token),
         ip=request.ip,
     )
+    if not await rests_on(ctx.live, ctx.db, session, sign_on):
+        raise errors.forbidden("The user has logged out elsewhere.")
     return _logged_in(ctx, session)
 
 
@@ -132,18 +143,18 @@ async def _login_by_password(
     return await verify_password(ctx.db, request.limits, user_id, password, request.ip)
 
 
-async def _login_by_token(ctx: Context, body: JsonObject) -> Account:
+async def _login_by_token(ctx: Context, body: JsonObject) -> tuple[Account, int | None]:
     token = body.get("token")
     if not isinstance(token, str):
         raise errors.bad_json("token: a string is needed.")
     async with ctx.db.transaction() as tx:
-        user_id = await login_tokens.take(tx, tokens.hash_of(token))
-        account = await users.account(tx, user_id) if user_id else None
-    if account is None:
+        bearer = await login_tokens.take(tx, tokens.hash_of(token))
+        account = await users.account(tx, bearer.user_id) if bearer else None
+    if account is None or bearer is None:
         raise errors.forbidden("The log-in token is not valid any more.")
     if account.is_deactivated:
         raise errors.user_deactivated()
-    return account
+    return account, bearer.sign_on
 
 
 class _TokenRequest(msgspec.Struct):
@@ -157,11 +168,7 @@ async def generate_login_token(ctx: Context, request: ClientRequest) -> Answer:
     Spec: client-server-api#post_matrixclientv1loginget_token
     """
     form = request.body(_TokenRequest, empty_ok=True)
-    operation = uia.Uia(
-        "get_login_token",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, request.user_id)},
-    )
+    operation = await confirmation(ctx, request, "get_login_token", request.user_id)
     session = await operation.authenticate(ctx.db, form.auth, request.user_id)
     request.spend(login_token_limit, request.user_id)
     await uia.finish(ctx.db, session)

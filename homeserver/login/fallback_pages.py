@@ -8,12 +8,14 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import uia
 from homeserver.accounts.addresses import canonical_email, canonical_phone
+from homeserver.accounts.confirming import providers_of
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.uia import Stage
 from homeserver.accounts.verify import PasswordStage
@@ -40,6 +42,8 @@ _DONE: Final = (
     ' { window.opener.postMessage("authDone", "*"); }'
 )
 _DONE_HASH: Final = base64.b64encode(hashlib.sha256(_DONE.encode()).digest()).decode()
+# Where a browser is sent to a provider; it stands further down, in `sign_on`.
+_PROVIDER: Final = "/account/provider/"
 _PURPOSES: Final = {
     "register": Purpose.REGISTER,
     "change_password": Purpose.PASSWORD,
@@ -69,8 +73,30 @@ async def show_stage(ctx: Context, request: Request) -> Answer:
     visitor, kind = visitor_of(ctx.config, request), request.path(str, "authType")
     session = await _session(ctx, request.query_str("session") or "", kind)
     if kind in session.completed:
-        return _done(ctx, visitor)
+        return done_page(ctx, visitor)
+    if kind == uia.SSO and session.user_id is not None:
+        return await _ask_providers(ctx, visitor, session, UserId(session.user_id))
     return _ask(ctx, visitor, session, kind)
+
+
+async def _ask_providers(
+    ctx: Context, visitor: Visitor, session: UiaSession, user_id: UserId
+) -> Reply:
+    """Say what is to be confirmed, and lead to where the user can show who they are."""
+    seal = visitor.seal(f"confirm {session.session_id}")
+    query = urlencode({"confirm": session.session_id, "seal": seal})
+    names = {each.id: each.name for each in ctx.config.sign_on_choices}
+    return kit.show(
+        ctx,
+        visitor,
+        "login/confirm.html",
+        user_id=user_id,
+        what=session.operation,
+        providers=[
+            (names[each], f"{_PROVIDER}{quote(each, safe='')}?{query}")
+            for each in await providers_of(ctx, user_id)
+        ],
+    )
 
 
 @route("POST", PATH, auth=nobody, limit=logins)
@@ -81,7 +107,7 @@ async def pass_stage(ctx: Context, request: Request) -> Answer:
     form = read_form(ctx.config, request, visitor)
     session = await _session(ctx, form["session"], kind)
     if kind in session.completed:
-        return _done(ctx, visitor)
+        return done_page(ctx, visitor)
     if not uia.is_next(session.flows, session, kind):
         raise errors.forbidden("Another step comes first. Go back to your app.")
     try:
@@ -94,7 +120,7 @@ async def pass_stage(ctx: Context, request: Request) -> Answer:
             raise
         return _ask(ctx, visitor, session, kind, error)
     await uia.complete(ctx.db, session, kind)
-    return _done(ctx, visitor)
+    return done_page(ctx, visitor)
 
 
 async def _stage(
@@ -190,13 +216,13 @@ def _ask(
         address=str(begun["address"]) if isinstance(begun, dict) else "",
         maker=maker,
         site_key=ctx.config.captcha.site_key,
-        documents=_documents(ctx, visitor),
+        documents=documents(ctx, visitor),
         is_done=False,
         script="",
     )
 
 
-def _documents(ctx: Context, visitor: Visitor) -> list[tuple[str, str]]:
+def documents(ctx: Context, visitor: Visitor) -> list[tuple[str, str]]:
     """The names and addresses of what is to be accepted."""
     found = []
     for policy in terms.policies(ctx.config.registration).values():
@@ -206,7 +232,8 @@ def _documents(ctx: Context, visitor: Visitor) -> list[tuple[str, str]]:
     return found
 
 
-def _done(ctx: Context, visitor: Visitor) -> Reply:
+def done_page(ctx: Context, visitor: Visitor) -> Reply:
+    """Say that the stage is passed, to the person and to the app that waits."""
     return kit.show(
         ctx,
         visitor,

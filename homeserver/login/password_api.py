@@ -8,11 +8,11 @@ import msgspec
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import passwords, uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.sessions import end_sessions
 from homeserver.accounts.store import threepids, users
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.uia import Stage, Uia
-from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.http.auth import optional_access_token
 from homeserver.http.limits import logins
@@ -38,7 +38,7 @@ class _NewPassword(msgspec.Struct):
     auth: dict[str, object] | None = None
 
 
-def password_change(ctx: Context, request: ClientRequest) -> Uia:
+async def password_change(ctx: Context, request: ClientRequest) -> Uia:
     """How somebody shows that they may change a password.
 
     Raises: M_FORBIDDEN, when only somebody who is logged in can.
@@ -47,7 +47,7 @@ def password_change(ctx: Context, request: ClientRequest) -> Uia:
     owner = request.user_id if request.requester else None
     stages: dict[str, Stage] = {}
     if owner is not None:
-        stages[uia.PASSWORD] = PasswordStage(ctx.db, request.limits, owner)
+        stages.update((await confirmation(ctx, request, OPERATION, owner)).stages)
     for name, is_there in (
         (EMAIL_STAGE, postman.has_mail),
         (MSISDN_STAGE, postman.has_sms),
@@ -74,7 +74,7 @@ async def change_password(ctx: Context, request: ClientRequest) -> Answer:
     """
     form = request.body(_NewPassword)
     passwords.check_policy(ctx.config.passwords, form.new_password)
-    operation = password_change(ctx, request)
+    operation = await password_change(ctx, request)
     owner = request.user_id if request.requester else None
     session = await operation.authenticate(ctx.db, form.auth, owner)
     user_id = owner or await _proven_owner(ctx, session)

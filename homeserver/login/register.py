@@ -5,7 +5,7 @@ Spec: client-server-api#post_matrixclientv3register
 
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,7 @@ from homeserver.accounts.store.threepids import Threepid
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.uia import Stage, Uia
 from homeserver.context import Context
-from homeserver.db.pool import Database
+from homeserver.db.pool import Database, Tx
 from homeserver.login import captcha, terms
 from homeserver.mail.postman import Postman
 from homeserver.threepids.stages import (
@@ -195,26 +195,29 @@ async def sign_up(
 async def make_account(
     db: Database,
     user_id: UserId,
-    password_hash: str,
+    password_hash: str | None,
     *,
     session: UiaSession | None = None,
     is_admin: bool = False,
     is_guest: bool = False,
     is_approved: bool = True,
     addresses: Sequence[Threepid] = (),
+    accepted_terms: str | None = None,
+    also: Callable[[Tx], Awaitable[None]] | None = None,
 ) -> None:
     """Make the account, and end the session that allowed it, together.
 
-    `is_guest`: the user has been a guest, and stays.
+    `is_guest`: the user has been a guest, and stays. `also` is done in the same
+    transaction.
 
     Raises: M_USER_IN_USE and M_THREEPID_IN_USE; the session then goes on, so that
     another name can be taken.
     """
-    accepted = session.details.get(terms.ACCEPTED) if session else None
+    accepted = session.details.get(terms.ACCEPTED) if session else accepted_terms
     async with db.transaction() as tx:
         made = (
             await users.end_guest(tx, user_id, password_hash)
-            if is_guest
+            if is_guest and password_hash is not None
             else await users.create_user(
                 tx,
                 user_id,
@@ -229,6 +232,8 @@ async def make_account(
         for each in addresses:
             if not await threepids.add(tx, user_id, each):
                 raise errors.threepid_in_use()
+        if also is not None:
+            await also(tx)
         if session is None:
             return
         token = session.details.get(HELD)

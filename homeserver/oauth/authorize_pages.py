@@ -106,6 +106,7 @@ async def answer_authorization(ctx: Context, request: Request) -> Answer:
         wanted.scope.granted,
         wanted.reception.redirect_uri,
         wanted.challenge,
+        owner.sign_on,
     )
     async with ctx.db.transaction() as tx:
         await codes.add(tx, tokens.hash_of(code), granted, CODE_LIFETIME)

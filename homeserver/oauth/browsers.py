@@ -26,12 +26,14 @@ async def owner_of(ctx: Context, visitor: Visitor) -> Owner | None:
         return await store.owner(tx, visitor.hash, LIFETIME)
 
 
-async def log_in(ctx: Context, visitor: Visitor, user_id: UserId) -> None:
+async def log_in(
+    ctx: Context, visitor: Visitor, user_id: UserId, sign_on: int | None = None
+) -> None:
     """The browser gets a new cookie, by which it is known from now on."""
     async with ctx.db.transaction() as tx:
         await store.delete(tx, visitor.hash)
         visitor.renew()
-        await store.add(tx, visitor.hash, user_id)
+        await store.add(tx, visitor.hash, user_id, sign_on)
 
 
 async def log_out(ctx: Context, visitor: Visitor) -> None:

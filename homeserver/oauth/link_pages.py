@@ -93,6 +93,8 @@ async def answer_link(ctx: Context, request: Request) -> Answer:
         return await _ask(ctx, visitor, owner, code)
     allowed = form["answer"] == "allow"
     async with ctx.db.transaction() as tx:
-        if not await device_codes.answer(tx, code, owner.user_id, allowed=allowed):
+        if not await device_codes.answer(
+            tx, code, owner.user_id, allowed=allowed, sign_on=owner.sign_on
+        ):
             raise errors.invalid_param(WRONG)
     return kit.show(ctx, visitor, "oauth/linked.html", allowed=allowed)

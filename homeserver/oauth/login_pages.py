@@ -57,6 +57,10 @@ def _ask(
         onward=onward,
         action=places.LOGIN,
         sign_up=sign_up_page(onward),
+        providers=[
+            (each.name, places.provider_page(each.id, next=onward))
+            for each in ctx.config.sign_on_choices
+        ],
         can_sign_up=ctx.config.registration.mode != "closed",
     )
 

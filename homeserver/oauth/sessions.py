@@ -1,7 +1,12 @@
 """Give out the tokens of a session, for what its user has allowed."""
 
 from federation.canonical_json import JsonObject
-from homeserver.accounts.sessions import Session, end_sessions, open_session
+from homeserver.accounts.sessions import (
+    Session,
+    end_sessions,
+    open_session,
+    rests_on,
+)
 from homeserver.accounts.store import oauth_sessions, users
 from homeserver.accounts.store.oauth_sessions import OAuthSession
 from homeserver.context import Context
@@ -10,7 +15,11 @@ from homeserver.oauth.errors import OAuthError
 
 
 async def begin(
-    ctx: Context, wanted: OAuthSession, client_name: str, ip: str
+    ctx: Context,
+    wanted: OAuthSession,
+    client_name: str,
+    ip: str,
+    sign_on: int | None = None,
 ) -> Session:
     """Log the device in. Raises: invalid_grant, when the user may not log in by now."""
     async with ctx.db.read() as tx:
@@ -28,6 +37,8 @@ async def begin(
     )
     async with ctx.db.transaction() as tx:
         await oauth_sessions.put(tx, wanted)
+    if not await rests_on(ctx.live, ctx.db, session, sign_on):
+        raise OAuthError("invalid_grant", "The user has logged out elsewhere.")
     return session
 
 

@@ -77,12 +77,19 @@ async def redirect_to_sso(ctx: Context, request: Request) -> Answer:
 
 @route("GET", REDIRECT + "/{idpId}", auth=nobody, limit=lookups, since="1.1")
 @kit.page
-async def redirect_to_id_p(_ctx: Context, _request: Request) -> Answer:
-    """Refuse: no other server lets people in here.
+async def redirect_to_id_p(ctx: Context, request: Request) -> Answer:
+    """Send the browser to a provider that people log in with.
 
     Spec: client-server-api#get_matrixclientv3loginssoredirectidpid
     """
-    raise errors.not_found("This server knows no such identity provider.")
+    provider = request.path(str, "idpId")
+    if all(each.id != provider for each in ctx.config.sign_on_choices):
+        raise errors.not_found("This server knows no such identity provider.")
+    where = _checked(request.query_str("redirectUrl"))
+    onward = f"{places.SSO}?{urlencode({'redirectUrl': where})}"
+    page = places.provider_page(provider, next=onward)
+    reply = kit.go(visitor_of(ctx.config, request), page)
+    return Reply(302, b"", reply.headers, reply.content_type)
 
 
 @route("GET", places.SSO, auth=nobody, limit=lookups)
@@ -126,7 +133,11 @@ async def answer_sso(ctx: Context, request: Request) -> Answer:
     token = tokens.new_token(tokens.LOGIN)
     async with ctx.db.transaction() as tx:
         await login_tokens.add(
-            tx, tokens.hash_of(token), owner.user_id, LOGIN_TOKEN_LIFETIME
+            tx,
+            tokens.hash_of(token),
+            owner.user_id,
+            LOGIN_TOKEN_LIFETIME,
+            owner.sign_on,
         )
     return kit.go(visitor, _with_token(where, token))
 

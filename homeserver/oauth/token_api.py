@@ -147,7 +147,7 @@ async def _by_code(
     wanted = OAuthSession(
         code.user_id, code.device_id, code.client_id, code.scope, code_hash
     )
-    session = await sessions.begin(ctx, wanted, client.name, request.ip)
+    session = await sessions.begin(ctx, wanted, client.name, request.ip, code.sign_on)
     return sessions.token_reply(session, code.scope)
 
 
@@ -243,7 +243,9 @@ async def _by_device_code(
         if not await device_codes.delete(tx, code_hash):
             raise OAuthError("invalid_grant", "The device code has been used.")
     wanted = OAuthSession(user_id, waiting.device_id, waiting.client_id, waiting.scope)
-    session = await sessions.begin(ctx, wanted, client.name, request.ip)
+    session = await sessions.begin(
+        ctx, wanted, client.name, request.ip, waiting.sign_on
+    )
     return sessions.token_reply(session, waiting.scope)
 
 

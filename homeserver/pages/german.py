@@ -186,6 +186,58 @@ GERMAN: Final[Mapping[str, str]] = {
         "Die App bei {app} kann dann Ihr Konto benutzen:"
     ),
     "The answer goes to": "Die Antwort geht an",
+    "Continue with {provider}": "Weiter mit {provider}",
+    "Welcome": "Willkommen",
+    "{provider} says who you are, but nobody here knows you yet.": (
+        "{provider} sagt, wer Sie sind, aber hier kennt Sie noch niemand."
+    ),
+    "Your name there": "Ihr Name dort",
+    "Log in to it once, and from then on with {provider} too.": (
+        "Melden Sie sich einmal damit an, und von da an auch mit {provider}."
+    ),
+    "Link this account": "Dieses Konto verbinden",
+    "This took too long. Begin again.": (
+        "Das hat zu lange gedauert. Fangen Sie noch einmal an."
+    ),
+    "Accept the documents first.": "Akzeptieren Sie erst die Dokumente.",
+    "The log-in there did not work. Try again.": (
+        "Die Anmeldung dort hat nicht geklappt. Versuchen Sie es noch einmal."
+    ),
+    "This log-in was not begun here, or too long ago. Begin again.": (
+        "Diese Anmeldung wurde nicht hier begonnen, oder vor zu langer Zeit. Fangen"
+        " Sie noch einmal an."
+    ),
+    "Your account there may not be used here.": (
+        "Ihr Konto dort darf hier nicht benutzt werden."
+    ),
+    "The other side did not log you in.": "Die andere Seite hat Sie nicht angemeldet.",
+    "This is the account of somebody else there.": (
+        "Das ist dort das Konto von jemand anderem."
+    ),
+    "This server knows no such identity provider.": (
+        "Dieser Server kennt keinen solchen Anmeldedienst."
+    ),
+    "An app wants to log out devices of {user}.": (
+        "Eine App möchte Geräte von {user} abmelden."
+    ),
+    "An app wants to end {user} for good.": (
+        "Eine App möchte {user} endgültig auflösen."
+    ),
+    "An app wants to add an address to {user}.": (
+        "Eine App möchte {user} eine Adresse hinzufügen."
+    ),
+    "An app wants to set up the cryptographic identity of {user}.": (
+        "Eine App möchte die kryptografische Identität von {user} einrichten."
+    ),
+    "An app wants to log in another device as {user}.": (
+        "Eine App möchte ein weiteres Gerät als {user} anmelden."
+    ),
+    "An app wants to set the password of {user}.": (
+        "Eine App möchte das Passwort von {user} setzen."
+    ),
+    "An app wants to do something as {user}.": (
+        "Eine App möchte etwas als {user} tun."
+    ),
     "The app that sent you here did not say where it wants the answer.": (
         "Die App, von der Sie kommen, sagt nicht, wohin sie die Antwort haben will."
     ),

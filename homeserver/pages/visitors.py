@@ -42,6 +42,16 @@ class Visitor:
         """What this browser's forms must bring along."""
         return hmac.new(self.secret.encode(), b"csrf", hashlib.sha256).hexdigest()
 
+    def seal(self, text: str) -> str:
+        """What shows that a link with this text was on a page that we showed them."""
+        key = self.secret.encode()
+        return hmac.new(key, f"seal {text}".encode(), hashlib.sha256).hexdigest()
+
+    def is_sealed(self, text: str, seal: str) -> bool:
+        """Whether it was."""
+        given = seal.encode("utf-8", "replace")
+        return not self.is_new and hmac.compare_digest(self.seal(text).encode(), given)
+
     @property
     def hash(self) -> bytes:
         """What is stored of the cookie."""

@@ -10,10 +10,10 @@ import msgspec
 from federation.canonical_json import JsonValue
 from homeserver import errors
 from homeserver.accounts import addresses, uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.identity_servers import Credentials, IdentityServers
 from homeserver.accounts.store import threepids as store
 from homeserver.accounts.store.threepids import Binding
-from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import writes
@@ -59,11 +59,7 @@ async def add3_pid(ctx: Context, request: ClientRequest) -> Answer:
     form = request.body(_Addition)
     check_secret(form.client_secret)
     user_id = request.user_id
-    operation = uia.Uia(
-        "add_threepid",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
-    )
+    operation = await confirmation(ctx, request, "add_threepid", user_id)
     session = await operation.authenticate(ctx.db, form.auth, user_id)
     async with ctx.db.transaction() as tx:
         new = await proven(

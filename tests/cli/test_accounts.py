@@ -49,6 +49,24 @@ def test_a_token_comes_with_its_invite_link(hearth, configured, tmp_path):  # no
     assert made == ["friends", "https://a.example.org/account/invite/friends"]
 
 
+def test_accounts_are_linked_to_providers(hearth, configured, tmp_path):  # noqa: F811
+    file = tmp_path / "hearth.toml"
+    provider = (
+        '[[oidc_providers]]\nid = "company"\nissuer = "https://login.example.org"\n'
+        'client_id = "hearth"\nclient_secret = "x"\n'
+    )
+    base = 'public_base_url = "https://a.example.org"\n'
+    file.write_text(base + file.read_text() + "\n" + provider)
+    for name in ("alice", "bob"):
+        hearth("user", "create", name, "--password", "wonderland")
+    assert "no provider" in hearth("user", "link", "alice", "school", "a-1").err
+    assert hearth("user", "link", "alice", "company", "a-1").status == 0
+    assert "another account" in hearth("user", "link", "bob", "company", "a-1").err
+    assert "@alice" in hearth("user", "unlink", "company", "a-1").out
+    assert "no account" in hearth("user", "unlink", "company", "a-1").err
+    assert "no user" in hearth("user", "link", "carol", "company", "a-1").err
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_new_password_ends_sessions(hearth, configured, *, keep):  # noqa: F811
     hearth("user", "create", "alice", "--password", "wonderland")

@@ -54,6 +54,7 @@ LINES = """
     homeserver.upgrades homeserver.retention
     homeserver.media homeserver.directory homeserver.search homeserver.spaces
     homeserver.reports homeserver.calls homeserver.delayed homeserver.bridging
+    homeserver.sign_on
     homeserver.sync
     homeserver.transactions
     homeserver.admin
@@ -82,6 +83,7 @@ PURE_IN_HOMESERVER = {
     "homeserver.rooms.presets",
     "homeserver.rooms.visibility",
     "homeserver.search.words",
+    "homeserver.sign_on.claims",
     "homeserver.state.tree",
 }
 # The standard library without files, network, processes, clocks and chance.

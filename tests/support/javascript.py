@@ -47,7 +47,9 @@ def install() -> Path:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(SOURCE / name, home / name)
             ci = [*npm(), "ci", "--no-audit", "--no-fund"]
-            subprocess.run(ci, cwd=home, check=True, stdout=sys.stderr, env=_path())
+            subprocess.run(
+                ci, cwd=home, check=True, stdout=sys.stderr, env=environment()
+            )
             ready.write_text(wanted)
         script, there = (SOURCE / "person.mjs").read_bytes(), home / "person.mjs"
         if not there.exists() or there.read_bytes() != script:
@@ -82,7 +84,7 @@ def npm() -> list[str]:
     return [str(node()), str(script)] if script.exists() else [str(beside)]
 
 
-def _path() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment, with our Node.js first: npm starts it by its name."""
     return {**os.environ, "PATH": f"{node().parent}{os.pathsep}{os.environ['PATH']}"}
 

@@ -8,6 +8,7 @@ import msgspec
 from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver.accounts import uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.identity_servers import IdentityServers
 from homeserver.accounts.sessions import end_sessions
 from homeserver.accounts.store import deactivation as store
@@ -44,11 +45,12 @@ async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
     """
     form = request.body(_Deactivate, empty_ok=True)
     user_id = request.user_id if request.requester else await _named(ctx, form.auth)
-    operation = uia.Uia(
-        "deactivate",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
-    )
+    if request.requester:
+        operation = await confirmation(ctx, request, "deactivate", user_id)
+    else:
+        # The same for everybody: nobody learns how an account is logged in to.
+        stage = PasswordStage(ctx.db, request.limits, user_id)
+        operation = uia.Uia("deactivate", [(uia.PASSWORD,)], {uia.PASSWORD: stage})
     owner = user_id if request.requester else None
     session = await operation.authenticate(ctx.db, form.auth, owner)
     is_unbound = await end_account(ctx, user_id, erase=form.erase)

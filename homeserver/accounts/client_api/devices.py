@@ -6,10 +6,10 @@ from federation.canonical_json import JsonObject
 from federation.ids import DeviceId
 from homeserver import errors
 from homeserver.accounts import uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.sessions import check_device, end_sessions
 from homeserver.accounts.store import devices
 from homeserver.accounts.store.devices import Device
-from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import writes
@@ -106,11 +106,7 @@ async def _delete(
     if request.who.service_id is not None:
         await end_sessions(ctx.live, request.user_id, ids)
         return
-    operation = uia.Uia(
-        "delete_devices",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, request.user_id)},
-    )
+    operation = await confirmation(ctx, request, "delete_devices", request.user_id)
     session = await operation.authenticate(ctx.db, auth, request.user_id)
     await end_sessions(ctx.live, request.user_id, ids)
     await uia.finish(ctx.db, session)

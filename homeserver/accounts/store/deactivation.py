@@ -32,6 +32,7 @@ async def deactivate(tx: Tx, batch: Sequence[Positioned[Deactivation]]) -> None:
     )
     await tx.execute("DELETE FROM openid_tokens WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM login_tokens WHERE user_id = ANY($1)", user_ids)
+    await tx.execute("DELETE FROM sign_on_links WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM pushers WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM user_directory WHERE user_id = ANY($1)", user_ids)
     await tx.execute("DELETE FROM profile_tellings WHERE user_id = ANY($1)", user_ids)

@@ -10,8 +10,8 @@ from federation.ids import DeviceId, UserId
 from federation.signatures import check_json, decode_base64
 from homeserver import errors
 from homeserver.accounts import oauth_stage, uia
+from homeserver.accounts.confirming import confirmation
 from homeserver.accounts.store.uia_sessions import UiaSession
-from homeserver.accounts.verify import PasswordStage
 from homeserver.context import Context
 from homeserver.devices import checks
 from homeserver.devices.client_api.keys import KEYS, user_of
@@ -109,11 +109,7 @@ async def _authenticate(
     user_id = request.user_id
     if await oauth_stage.is_needed(ctx.db, user_id, request.device_id):
         return await oauth_stage.authenticate(ctx, request, auth)
-    operation = uia.Uia(
-        "device_signing",
-        [(uia.PASSWORD,)],
-        {uia.PASSWORD: PasswordStage(ctx.db, request.limits, user_id)},
-    )
+    operation = await confirmation(ctx, request, "device_signing", user_id)
     return await operation.authenticate(ctx.db, auth, user_id)
 
 

@@ -18,14 +18,15 @@ class Code:
     scope: str
     redirect_uri: str
     challenge: str
+    sign_on: int | None = None  # the log-in elsewhere that it is due to
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCode(Code):
     """A code as it is now."""
 
-    is_used: bool
-    is_expired: bool
+    is_used: bool = False
+    is_expired: bool = False
 
 
 async def add(tx: Tx, code_hash: bytes, code: Code, lifetime: timedelta) -> None:
@@ -33,8 +34,8 @@ async def add(tx: Tx, code_hash: bytes, code: Code, lifetime: timedelta) -> None
     await tx.execute(
         """
         INSERT INTO oauth_codes (code_hash, client_id, user_id, device_id, scope,
-                                 redirect_uri, challenge, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)
+                                 redirect_uri, challenge, sign_on, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval)
         """,
         code_hash,
         code.client_id,
@@ -43,6 +44,7 @@ async def add(tx: Tx, code_hash: bytes, code: Code, lifetime: timedelta) -> None
         code.scope,
         code.redirect_uri,
         code.challenge,
+        code.sign_on,
         lifetime,
     )
 
@@ -53,7 +55,7 @@ async def take(tx: Tx, code_hash: bytes) -> StoredCode | None:
         tx,
         StoredCode,
         """
-        SELECT client_id, user_id, device_id, scope, redirect_uri, challenge,
+        SELECT client_id, user_id, device_id, scope, redirect_uri, challenge, sign_on,
                used AS is_used, expires_at <= now() AS is_expired
           FROM oauth_codes
          WHERE code_hash = $1

@@ -17,6 +17,7 @@ class DeviceCode:
     scope: str
     user_id: UserId | None = None
     allowed: bool | None = None
+    sign_on: int | None = None  # the log-in elsewhere that the answer is due to
     is_expired: bool = False
     is_too_fast: bool = False
 
@@ -59,7 +60,7 @@ async def poll(tx: Tx, code_hash: bytes, interval: timedelta) -> DeviceCode | No
           FROM (SELECT code_hash, poll_after
                   FROM oauth_device_codes WHERE code_hash = $1 FOR UPDATE) AS old
          WHERE d.code_hash = old.code_hash
-        RETURNING client_id, device_id, scope, user_id, allowed,
+        RETURNING client_id, device_id, scope, user_id, allowed, sign_on,
                   expires_at <= now() AS is_expired,
                   old.poll_after > now() AS is_too_fast
         """,
@@ -82,19 +83,27 @@ async def by_user_code(tx: Tx, user_code: str) -> DeviceCode | None:
     )
 
 
-async def answer(tx: Tx, user_code: str, user_id: UserId, *, allowed: bool) -> bool:
+async def answer(
+    tx: Tx,
+    user_code: str,
+    user_id: UserId,
+    *,
+    allowed: bool,
+    sign_on: int | None = None,
+) -> bool:
     """Allow the device, or not; False when it waits no longer."""
     return bool(
         await tx.fetchval(
             """
             UPDATE oauth_device_codes
-               SET user_id = $2, allowed = $3
+               SET user_id = $2, allowed = $3, sign_on = $4
              WHERE user_code = $1 AND allowed IS NULL AND expires_at > now()
             RETURNING true
             """,
             user_code,
             user_id,
             allowed,
+            sign_on,
         )
     )
 

@@ -1,0 +1,38 @@
+"""What `app.py` takes in of single sign-on: endpoints, providers, and upkeep."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import ModuleType
+from typing import Final
+
+from homeserver.accounts.store import sign_ons
+from homeserver.context import Context
+from homeserver.oauth.browsers import LIFETIME
+from homeserver.periodic import Periodic
+from homeserver.sign_on import logout_api, pages, store, welcome
+from homeserver.sign_on.calls import Calls
+from homeserver.sign_on.oidc import Oidc
+from homeserver.sign_on.providers import Providers
+
+ENDPOINTS: Final[Sequence[ModuleType]] = (pages, welcome, logout_api)
+_EVERY_S: Final = 900.0
+
+
+@asynccontextmanager
+async def providers(ctx: Context) -> AsyncIterator[Providers]:
+    """All that are configured, with their connections, while the process runs."""
+    config, found = ctx.config, Providers()
+    async with AsyncExitStack() as stack:
+        for one in config.oidc_providers:
+            calls = await stack.enter_async_context(Calls(config, one.issuer))
+            found.add(one.id, Oidc(one, calls, ctx.clock))
+        forgetting = Periodic("forget-sign-ons", _EVERY_S, lambda: forget_old(ctx))
+        await stack.enter_async_context(forgetting)
+        yield found
+
+
+async def forget_old(ctx: Context) -> None:
+    """Forget browsers that have not come back, and log-ins that are long over."""
+    async with ctx.db.transaction() as tx:
+        await store.delete_expired(tx)
+        await sign_ons.delete_old(tx, LIFETIME)
