@@ -16,7 +16,14 @@ import psutil
 import uvloop
 from rich.console import Console
 
-from tests.bench import account_rows, client_rows, join_rows, key_rows, service_rows
+from tests.bench import (
+    account_rows,
+    client_rows,
+    join_rows,
+    key_rows,
+    push_rows,
+    service_rows,
+)
 from tests.bench.field import KINDS, Contender, Field, write_json
 from tests.bench.report import Results, as_json, table
 from tests.bench.rows import ROWS, Scale, chosen
@@ -28,6 +35,7 @@ ROWS.update(account_rows.ROWS)
 ROWS.update(client_rows.ROWS)
 ROWS.update(join_rows.ROWS)
 ROWS.update(key_rows.ROWS)
+ROWS.update(push_rows.ROWS)
 ROWS.update(service_rows.ROWS)
 
 
