@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Final
-
-from aiohttp import StreamReader
+from typing import Final, Protocol
 
 from federation.ids import UserId
 from homeserver import errors
@@ -20,6 +18,13 @@ from homeserver.media.store import Content, Mxc
 
 # A client that sends nothing for so long has gone.
 _SILENCE_SECONDS: Final = 60.0
+
+
+class Body(Protocol):
+    """What a file comes from; empty at its end."""
+
+    async def readany(self) -> bytes:
+        """What has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ async def take(
     ctx: Context,
     media: Media,
     upload: Upload,
-    body: StreamReader,
+    body: Body,
     mxc: Mxc,
     *,
     is_new: bool,
@@ -79,7 +84,7 @@ async def take(
                 await _keep(ctx, media, upload, draft, mxc, is_new=is_new)
 
 
-async def _receive(draft: Draft, body: StreamReader, most: int) -> None:
+async def _receive(draft: Draft, body: Body, most: int) -> None:
     try:
         await receive(draft, _pieces(body), most)
     except TooBig:
@@ -142,7 +147,7 @@ def too_large(most: int) -> errors.MatrixError:
     return errors.too_large(f"A file can have at most {most} bytes here.")
 
 
-async def _pieces(body: StreamReader) -> AsyncIterator[bytes]:
+async def _pieces(body: Body) -> AsyncIterator[bytes]:
     """What the client sends, as it comes. Raises: 408."""
     while True:
         try:

@@ -16,7 +16,8 @@ sign_ons, sign_on_devices.
 - `providers`: what all kinds have in common; `oidc` is OpenID Connect, `keys` the keys
   that it signs with, `calls` asks it over HTTP;
 - `arrivals` lets in who comes back; `pages` is where browsers come through, `welcome`
-  for whom nobody here knows yet; `logout_api` hears that a log-in ended there.
+  for whom nobody here knows yet, `pictures` their avatar;
+  `logout_api` hears that a log-in ended there.
 
 Spec: client-server-api#sso-client-loginauthentication
 """

@@ -98,6 +98,13 @@ class Calls:
             raise NotIdentified(f"{url} answers {status}{said}")
         return found
 
+    async def ask_file(self, url: str) -> tuple[bytes, str]:
+        """A file and its content type. Raises: NotIdentified."""
+        status, body, kind = await self.ask(url, headers={"Accept": "*/*"})
+        if status != 200:
+            raise NotIdentified(f"{url} answers {status}")
+        return body, kind
+
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object; None when it is none."""

@@ -193,6 +193,10 @@ class Oidc:
             raise NotIdentified("userinfo is of somebody else, or cannot be read")
         return found
 
+    async def picture(self, url: str) -> tuple[bytes, str]:
+        """A picture and its content type. Raises: NotIdentified."""
+        return await self._calls.ask_file(url)
+
     # ── What tokens say ──────────────────────────────────────────────────────────
 
     async def verify(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:

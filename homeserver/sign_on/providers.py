@@ -43,6 +43,9 @@ class Provider(Protocol):
     ) -> Identity:
         """Who has come back. Raises: NotIdentified."""
 
+    async def picture(self, url: str) -> tuple[bytes, str]:
+        """A picture and its content type. Raises: NotIdentified."""
+
 
 class Providers:
     """All that are configured, by ID."""

@@ -38,6 +38,7 @@ from homeserver.profile.client_api import change_field
 from homeserver.sign_on import store
 from homeserver.sign_on.arrivals import confirmed_email, log_in
 from homeserver.sign_on.identity import Identity
+from homeserver.sign_on.pictures import take_picture
 from homeserver.sign_on.providers import Providers, Rules
 
 GONE: Final = "This took too long. Begin again."
@@ -147,6 +148,9 @@ async def _make(
     )
     if identity.display_name:
         await change_field(ctx, user_id, "displayname", identity.display_name)
+    if identity.avatar:
+        provider = ctx.parts.get(Providers).get(identity.provider)
+        await take_picture(ctx, provider, user_id, identity.avatar)
     return user_id
 
 

@@ -100,7 +100,9 @@ async def site(
                 ),
             ],
         )
-        await site.company.starts(base, PEOPLE)
+        picture = f"{site.company.issuer}/picture.png"
+        ada = {**PEOPLE["ada-1"], "picture": picture}
+        await site.company.starts(base, {**PEOPLE, "ada-1": ada})
         await site.school.starts(
             base, PEOPLE, token_endpoint_auth_method="client_secret_post"
         )
@@ -160,6 +162,14 @@ async def test_somebody_new_comes_through_a_client_and_leaves_elsewhere(
     assert me["user_id"] == "@countess:hearth.test"
     profile = await user.get("/_matrix/client/v3/profile/@countess:hearth.test")
     assert profile["displayname"] == "Ada Lovelace"
+    where = profile["avatar_url"].removeprefix("mxc://")
+    url = f"{site.server.base_url}/_matrix/client/v1/media/download/{where}"
+    token = {"Authorization": f"Bearer {tokens['access_token']}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(url, headers=token) as picture,
+    ):
+        assert await picture.read() == b"a picture"
     addresses = await user.get("/_matrix/client/v3/account/3pid")
     assert [each["address"] for each in addresses["threepids"]] == ["ada@example.org"]
 

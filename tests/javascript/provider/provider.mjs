@@ -61,6 +61,10 @@ const orders = {
         one.provider = build(one);
         one.callback = one.provider.callback();
         one.server = createServer(async (request, response) => {
+            if (request.url === "/picture.png") {
+                response.setHeader("Content-Type", "image/png");
+                return response.end("a picture");
+            }
             if (!request.url.startsWith("/interaction/")) return one.callback(request, response);
             // Whoever the test says logs in; nobody says no.
             const result = one.as === null
