@@ -19,6 +19,7 @@ from homeserver.events.numbers import Numbers
 from homeserver.live import loading
 from homeserver.live.changes import Change, Kind, StoreFunction
 from homeserver.live.committer import Committer
+from homeserver.live.contention import Contention
 from homeserver.live.erased import Erased
 from homeserver.live.follower import Follower
 from homeserver.live.ignored import Ignored
@@ -69,9 +70,9 @@ class Live:
             (REDACTIONS, EDGES, PARTIAL, REVERSALS, *consequences),
         )
         self.writers = Writers(self.committer, self.events)
+        self.contention = Contention(db, self.follower, self.writers)
         self._room_nids: LruCache[str, int] = LruCache("room numbers", _ROOM_IDS, 130)
         self._trimmer: asyncio.Task[None] | None = None
-        self._being_alone = asyncio.Semaphore(1)
 
     async def start(self) -> None:
         """Take the present position and begin to follow and to commit."""
@@ -122,23 +123,15 @@ class Live:
     async def retrying(self, room: Room, attempt: int) -> AsyncIterator[None]:
         """Surround one of several attempts to write to a room, counted from 0.
 
-        After a conflict this catches up first. From the second conflict on the other
-        processes let this one go first, so that nobody loses for ever; steps must then
-        say `is_alone`.
+        After a conflict, and for a while after one, processes take turns at the room.
         """
-        if attempt == 0:
-            yield
-            return
-        if attempt == 1:
-            await self.follower.pull()
-            yield
-            return
-        # One at a time in each process, or those who wait could use up the pool.
-        async with self._being_alone, self._db.transaction() as tx:
-            await tx.execute("SELECT pg_advisory_xact_lock($1)", room.nid)
-            with self.writers.alone(room):
-                await self.follower.pull()
+        if attempt:
+            self.contention.note(room)
+        if self.contention.is_contended(room):
+            async with self.contention.turn(room):
                 yield
+        else:
+            yield
 
     # ── Rooms ────────────────────────────────────────────────────────────────────
 

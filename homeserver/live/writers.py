@@ -91,7 +91,7 @@ class RoomWriter:
 
     def submit(self, step: Step) -> None:
         """Hand a step to the committer; the next one builds on it."""
-        step.is_alone = step.is_alone or self.alone > 0
+        step.is_alone = self.alone > 0
         self._committer.submit(step)
         self._pending.append(step)
         step.future.add_done_callback(lambda _: self._settled(step))
@@ -141,6 +141,10 @@ class Writers:
                 yield writer
         finally:
             writer.waiting -= 1
+
+    def guard_of(self, room: Room) -> int:
+        """The guard of the room as this process knows it."""
+        return self._writer_of(room).room.head.guard
 
     @contextlib.contextmanager
     def alone(self, room: Room) -> Iterator[None]:

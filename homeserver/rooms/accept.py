@@ -117,7 +117,6 @@ async def accept(
                 async with live.writers.hold(room) as writer:
                     outcome, event, step = await _accept(db, live, writer, incoming)
                     if step is not None:
-                        step.is_alone = attempt > 1
                         _submit(live, writer, step)
                 if step is not None:
                     await _committed(live, step)

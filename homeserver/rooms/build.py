@@ -301,13 +301,9 @@ class Builder:
 
     # ── Done ─────────────────────────────────────────────────────────────────────
 
-    def submit(self, *, is_alone: bool = False) -> Step:
-        """Hand the events to the committer; await the step's future for the result.
-
-        `is_alone` as `Live.retrying` says.
-        """
+    def submit(self) -> Step:
+        """Hand the events to the committer; await the step's future for the result."""
         step = self._step
-        step.is_alone = is_alone
         events = self._live.events
 
         def discard(_: object) -> None:

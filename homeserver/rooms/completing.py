@@ -307,7 +307,6 @@ async def _write(
                     step = await make(writer)
                 if step is None:
                     return
-                step.is_alone = attempt > 1
                 writer.submit(step)
                 # Nobody may build on the states that the events had.
                 await step.future

@@ -49,7 +49,7 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
     for attempt in range(_TRIES):
         try:
             async with ctx.live.retrying(room, attempt):
-                return await _try(ctx, room, new, is_alone=attempt > 1)
+                return await _try(ctx, room, new)
         except Conflict:
             continue
         except Unsigned:
@@ -64,7 +64,7 @@ async def send_event(ctx: Context, room: Room, new: NewEvent) -> EventId:
     raise Conflict
 
 
-async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> EventId:
+async def _try(ctx: Context, room: Room, new: NewEvent) -> EventId:
     if new.state_key is not None:
         # Not while the room is held: others write to it meanwhile.
         await ctx.live.states.keys.intern(((new.type, new.state_key),))
@@ -78,7 +78,7 @@ async def _try(ctx: Context, room: Room, new: NewEvent, *, is_alone: bool) -> Ev
             if server is not None:
                 raise Unsigned(server)
             event = await builder.add(new)
-        step = builder.submit(is_alone=is_alone)
+        step = builder.submit()
     await step.future
     return event.event_id
 
