@@ -163,6 +163,7 @@ from homeserver.typing import client_api as typing_client_api
 from homeserver.typing.tasks import TypingEnder
 from homeserver.upgrades import client_api as upgrades_client_api
 from homeserver.upgrades import settings as upgrades_settings
+from homeserver.wake_ups.choice import wake_ups_of
 
 # Modules whose functions answer requests.
 ENDPOINTS: Final[Sequence[ModuleType]] = (
@@ -313,7 +314,7 @@ class Server:
         db = await stack.enter_async_context(opened(self._dsn, urls, size))
         wire = WireClient(config.server_name, key, wire_options(config))
         stack.push_async_callback(wire.close)
-        live = Live(db, config.server_name, AFTER_PERSIST)
+        live = Live(db, config.server_name, AFTER_PERSIST, wake_ups_of(config, db))
         await live.start()
         stack.push_async_callback(live.stop)
         self.context = ctx = Context(

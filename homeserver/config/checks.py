@@ -107,6 +107,21 @@ def base_urls(values: Sequence[str]) -> None:
         base_url(value)
 
 
+def nats_urls(values: Sequence[str]) -> None:
+    """Addresses of NATS servers."""
+    for value in values:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("nats", "tls") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"it is not a URL: {error}") from None
+        if not good or parts.username is not None:
+            raise ValueError("it must look like nats://10.0.0.5:4222")
+    if len({value.partition(":")[0] for value in values}) > 1:
+        raise ValueError("all of them must be nats:// or all tls://")
+
+
 def page_url(value: str) -> None:
     """Empty, or the URL of a page."""
     if not value:

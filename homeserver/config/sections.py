@@ -28,6 +28,7 @@ from homeserver.config.policy import PolicyServers
 from homeserver.config.push import Push
 from homeserver.config.reading import read, read_text, resolve
 from homeserver.config.sign_on import Choice, OidcProvider, choices, faults
+from homeserver.config.wake_ups import WakeUps
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Service: TypeAlias = Literal["client", "federation", "metrics"]
@@ -399,6 +400,7 @@ class Config(Struct, frozen=True, kw_only=True):
     s3: Bucket = Bucket()
     limits: Limits = Limits()
     memory: Memory = Memory()
+    wake_ups: WakeUps = WakeUps()
     logging: Logging = Logging()
 
     def __post_init__(self) -> None:

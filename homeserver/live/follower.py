@@ -1,9 +1,8 @@
 """Moves the view forward: over our own commits, and over those of other processes.
 
-Other processes are woken by one NOTIFY per batch, sent after its commit; a slow poll
-backs it up. Nothing is missed either way: what counts is the table `changes`. A process
-that has not heard of another for a while wakes nobody: a NOTIFY costs as much as a
-message.
+Other processes are woken once per batch, after its commit; a slow poll backs it up.
+Nothing is missed either way: what counts is the table `changes`. A process that has not
+heard of another for a while wakes nobody: a NOTIFY costs as much as a message.
 """
 
 import asyncio
@@ -28,8 +27,9 @@ from homeserver.live.loading import ChangeRow
 from homeserver.live.room import Room, RoomDelta
 from homeserver.live.view import Applied, View
 from homeserver.state.states import States
+from homeserver.wake_ups.base import WakeUps
 
-CHANNEL: Final = "hearth_changes"
+SUBJECT: Final = "changes"
 _POLL_SECONDS: Final = 2.0
 # Every process says at each poll that it is there.
 _ALONE_AFTER_SECONDS: Final = 5 * _POLL_SECONDS
@@ -52,8 +52,11 @@ def _end() -> None:
 class Follower:
     """Keeps one view in step with the database."""
 
-    def __init__(self, db: Database, view: View, states: States) -> None:
+    def __init__(
+        self, db: Database, view: View, states: States, wake_ups: WakeUps
+    ) -> None:
         self._db = db
+        self._wake_ups = wake_ups
         self._view = view
         self._states = states
         self._lock = asyncio.Lock()
@@ -74,7 +77,7 @@ class Follower:
         """Take the present position and begin to follow."""
         async with self._db.snapshot() as tx:
             self._view.reset(await loading.position_of(tx))
-        await self._db.listen(CHANNEL, self._on_notify)
+        await self._wake_ups.listen(SUBJECT, self._on_wake_up)
         # Somebody may well be there: they answer within a poll if so.
         self._heard_at = time.monotonic()
         self._told.set()  # say that we are here
@@ -246,7 +249,7 @@ class Follower:
 
     # ── Between processes ────────────────────────────────────────────────────────
 
-    def _on_notify(self, payload: str | None) -> None:
+    def _on_wake_up(self, payload: str | None) -> None:
         if payload is None:
             self._doubts = True
         elif payload.startswith(self._me):
@@ -275,4 +278,4 @@ class Follower:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._told.wait()
             self._told.clear()
-            await self._db.notify(CHANNEL, f"{self._me} {self._view.position}")
+            await self._wake_ups.tell(SUBJECT, f"{self._me} {self._view.position}")

@@ -33,6 +33,8 @@ from homeserver.live.view import Listener, RoomListener, View
 from homeserver.live.writers import Writers
 from homeserver.state.resolve import Resolver
 from homeserver.state.states import States
+from homeserver.wake_ups.base import WakeUps
+from homeserver.wake_ups.postgresql import PostgresqlWakeUps
 
 _ROOM_IDS: Final = 32 * MIB
 _TRIM_SECONDS: Final = 300.0
@@ -49,6 +51,7 @@ class Live:
         db: Database,
         our_name: ServerName,
         consequences: Sequence[Consequence] = (),
+        wake_ups: WakeUps | None = None,
     ) -> None:
         self._db = db
         db.known_position = lambda: self.view.position
@@ -58,7 +61,8 @@ class Live:
         self.resolver = Resolver(db, self.events, self.states)
         self.room_numbers = Numbers(db, "room_nids")
         self.view = View(db, self.events, self.states.keys, our_name)
-        self.follower = Follower(db, self.view, self.states)
+        self.wake_ups = wake_ups or PostgresqlWakeUps(db)
+        self.follower = Follower(db, self.view, self.states, self.wake_ups)
         self.ignored = Ignored(db, self.view)
         self.invite_rules = InviteRules(db, self.view)
         self.retention: Retention | None = None  # None: messages stay for ever
@@ -86,6 +90,7 @@ class Live:
             self._trimmer.cancel()
         await self.committer.stop()
         await self.follower.stop()
+        await self.wake_ups.close()
 
     @property
     def position(self) -> int:

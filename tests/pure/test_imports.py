@@ -32,6 +32,7 @@ LINES = """
     homeserver.config
     homeserver.outgoing
     homeserver.db
+    homeserver.wake_ups
     homeserver.periodic homeserver.chores homeserver.globs
     homeserver.events
     homeserver.state
