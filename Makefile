@@ -41,7 +41,9 @@ check: $(STAMP) ## lint, types, import order and the pure tests
 interop: $(STAMP) ## federate with a real Synapse, installed beside us from PyPI
 	HEARTH_INTEROP=1 $(BIN)/python -m pytest tests/interop $(ARGS)
 
-soak: $(STAMP) ## 2,000 encrypted messages among 15 devices while 3 servers break
+soak: $(STAMP) ## hours of trouble in minutes: HEARTH_SOAK says how many
+	HEARTH_SOAK=$${HEARTH_SOAK:-10} HEARTH_KILL_ROUNDS=$${HEARTH_KILL_ROUNDS:-20} \
+	$(BIN)/python -m pytest -s tests/faults $(ARGS)
 	HEARTH_INTEROP=1 HEARTH_SOAK_MESSAGES=$${HEARTH_SOAK_MESSAGES:-2000} \
 	$(BIN)/python -m pytest -s tests/interop/test_soak.py $(ARGS)
 

@@ -2,7 +2,7 @@
 
 It runs from the wheel's programs; HEARTH_TEST_POSTGRES=system takes the system's. It
 does not sync to disk: no test here may conclude anything about durability
-(tests/store/test_embedded.py and tests/kill start servers of their own for that).
+(tests/store/test_embedded.py and tests/faults start servers of their own for that).
 """
 
 import itertools
@@ -42,7 +42,7 @@ if os.environ.get("HEARTH_TESTS") == "quick":
 
 # Files of few tests that take minutes: they begin first, or one of them would run alone
 # at the end.
-LONG = ("simulation", "kill", "clients")
+LONG = ("simulation", "faults", "clients")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

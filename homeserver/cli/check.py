@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
@@ -105,6 +106,8 @@ def show(finding: Finding) -> None:
 async def findings(config: Config, *, offline: bool) -> AsyncIterator[Finding]:
     """Everything there is to look at, in the order in which it matters."""
     yield await _database(config)
+    for url in config.database_replica_urls:
+        yield await _replica(config, url)
     yield _signing_key(config)
     for listen in config.listen:
         yield await _address(config, listen)
@@ -137,6 +140,37 @@ async def _database(config: Config) -> Finding:
     if missing:
         return note("database", f"the start will apply {', '.join(missing)}")
     return good("database", "reached, its tables are up to date")
+
+
+async def _replica(config: Config, url: str) -> Finding:
+    """Whether that is a standby of our database, and how far it has come."""
+    what = f"replica {urlsplit(url).netloc.rpartition('@')[2]}"
+    try:
+        there, (of, position) = [
+            await _whose(dsn) for dsn in (url, config.database_url)
+        ]
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        return wrong(what, f"cannot be read: {_short(error)}")
+    if there[0] != of:
+        return wrong(what, "is no standby of database_url, but another database")
+    behind = position - there[1]
+    if behind > 0:
+        return note(what, f"is behind: {behind} changes have not arrived there")
+    return good(what, "has all that the database has")
+
+
+async def _whose(dsn: str) -> tuple[int, int]:
+    """Which cluster a database is of, and the position up to which it has come."""
+    connection = await asyncpg.connect(dsn, timeout=NETWORK_SECONDS)
+    try:
+        row = await connection.fetchrow(
+            "SELECT system_identifier, position FROM pg_control_system(), sequencer"
+        )
+    finally:
+        connection.terminate()
+    if row is None:
+        raise asyncpg.PostgresError("it has no position")
+    return row["system_identifier"], row["position"]
 
 
 async def _stopped_database(config: Config) -> Finding:

@@ -51,7 +51,7 @@ class Fleet:
 
     def up(self) -> Hearth:
         """A process that runs, each in its turn."""
-        running = [one for one in self.processes if one.child.is_running]
+        running = [one for one in self if one.child.is_running] or self.processes
         return running[next(self._turn) % len(running)]
 
     async def registers(self, localpart: str) -> Client:

@@ -130,7 +130,7 @@ class Load:
         self._done = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def goes_on(self, messages: int = 2, seconds: float = 60) -> float:
+    async def goes_on(self, messages: int = 2, seconds: float = 150) -> float:
         """Wait until everybody has sent so many more and followed; how long it took.
 
         Raises: AssertionError when it takes longer; and what went wrong with them.

@@ -1,5 +1,6 @@
 """Reads that may be old go to a standby, and show no less than the reader has seen."""
 
+import asyncio
 import json
 import re
 import tempfile
@@ -62,6 +63,19 @@ async def site() -> AsyncIterator[Site]:
             yield Site(fleet, primary, standby)
 
 
+async def check(site: Site) -> str:
+    """What `hearth check` says."""
+    one = site.fleet[0]
+    process = await asyncio.create_subprocess_exec(
+        *one.argv()[:-1], "check", "--offline",
+        cwd=one.working_directory(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return " ".join(said.decode().split())
+
+
 async def finds(who: Client, term: str) -> int:
     """How many messages a search finds."""
     asked = {"search_categories": {"room_events": {"search_term": term}}}
@@ -92,6 +106,8 @@ async def test_replicas_are_read_as_far_as_they_have_come(site: Site) -> None:
         return after["replica"] >= before["replica"] + 3
 
     await eventually(the_replica_answers, "the replica answers reads")
+    said = await check(site)
+    assert f"replica 127.0.0.1:{site.standby.port}: has all" in said, said
     # It falls behind: nobody sees less than they have sent.
     await site.replay(goes_on=False)
     before = await site.reads()

@@ -30,7 +30,7 @@ PROCESSES = 3 if MINUTES else 2
 WAITING = 5000 if MINUTES else 200
 SLOW = 1200 if MINUTES else 100
 
-pytestmark = pytest.mark.timeout((900 if MINUTES else 120) + 90 * MINUTES)
+pytestmark = pytest.mark.timeout((900 if MINUTES else 200) + 90 * MINUTES)
 
 
 @dataclass
@@ -110,7 +110,7 @@ async def connections_are_cut(site: Site) -> None:
 
 async def the_disk_is_slow(site: Site) -> None:
     """Every answer of the database takes a while."""
-    site.wire.delay_s = 0.3 if MINUTES else 0.05
+    site.wire.delay_s = 0.1 if MINUTES else 0.05
     await site.load.goes_on(1)
     site.wire.delay_s = 0
 

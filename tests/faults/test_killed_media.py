@@ -16,7 +16,7 @@ from tests.support.client import Client
 from tests.support.hearth import Hearth
 from tests.support.media import V3, downloads, fetch, noise, path_of
 
-ROUNDS = int(os.environ.get("HEARTH_KILL_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("HEARTH_KILL_ROUNDS", "2"))
 SENDERS = 4
 
 pytestmark = pytest.mark.timeout(60 + 15 * ROUNDS)
