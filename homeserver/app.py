@@ -27,7 +27,7 @@ from homeserver.accounts.identity_servers import IdentityServers
 from homeserver.appservices.services import Services
 from homeserver.bounded import MIB, LruCache
 from homeserver.bridging import client_api as bridging_client_api
-from homeserver.bridging import thirdparty_api
+from homeserver.bridging import registrations_api, thirdparty_api
 from homeserver.bridging.sender import BridgeSender
 from homeserver.calls import client_api as calls_client_api
 from homeserver.clock import Clock
@@ -226,6 +226,7 @@ ENDPOINTS: Final[Sequence[ModuleType]] = (
     calls_client_api,
     delayed_client_api,
     bridging_client_api,
+    registrations_api,
     thirdparty_api,
     upgrades_client_api,
     spaces_client_api,

@@ -1149,7 +1149,8 @@ CREATE TABLE appservices (
     failures integer NOT NULL DEFAULT 0,
     retry_at timestamptz,
     holder text COLLATE "C",                   -- the process that tells it, and
-    until timestamptz                          -- until when, unless it renews that
+    until timestamptz,                         -- until when, unless it renews that
+    by_admin boolean NOT NULL DEFAULT false    -- it comes from no file
 );
 CREATE TABLE appservice_rooms (
     service_id text COLLATE "C" NOT NULL,

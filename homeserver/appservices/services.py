@@ -31,7 +31,7 @@ from homeserver.appservices.registration import (
 )
 from homeserver.config import Config, ConfigError, Problem
 from homeserver.db.errors import DatabaseError
-from homeserver.db.pool import Database
+from homeserver.db.pool import Database, Tx
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 
@@ -39,6 +39,48 @@ _LOOK_SECONDS: Final = 2.0
 _MAX_BYTES: Final = 1024 * 1024
 
 log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """What is in the table beside what files say: added, replaced, taken out."""
+
+    def __init__(self, db: Database, live: Live, server_name: ServerName) -> None:
+        self._db = db
+        self._live = live
+        self._server_name = server_name
+
+    async def all(self) -> tuple[list[Service], dict[str, store.Told]]:
+        """Those that hold, also from files, and how it stands with each by ID."""
+        async with self._db.read() as tx:
+            services = await stored_services(tx, self._server_name)
+            return services, await store.overview(tx)
+
+    async def put(self, value: JsonObject) -> str:
+        """Add a registration, or replace one that was added; its ID.
+
+        Raises: UnusableRegistration.
+        """
+        service = Service(read_registration(value), self._server_name)
+        services, told = await self.all()
+        found = told.get(service.service_id)
+        if found is not None and not found.by_admin:
+            raise UnusableRegistration("id: it comes from a file, which is to change")
+        others = [s for s in services if s.service_id != service.service_id]
+        check_together([*others, service])
+        await self._commit(store.Added(service.service_id, _canonical(value)))
+        return service.service_id
+
+    async def remove(self, service_id: str) -> bool:
+        """Take a registration out that was added; False: there is none."""
+        _, told = await self.all()
+        if service_id not in told or not told[service_id].by_admin:
+            return False
+        await self._commit(store.Added(service_id, None))
+        return True
+
+    async def _commit(self, added: store.Added) -> None:
+        await self._live.commit(store.take_added, added, Change(Kind.APPSERVICES))
+
 
 _Stamp = tuple[tuple[str, int, int], ...]
 
@@ -51,6 +93,7 @@ class Services:
         self.calls = Calls(config)
         self._db = db
         self._live = live
+        self._registry = Registry(db, live, config.server_name)
         self._files = [Path(each) for each in config.appservices.registrations]
         self._services: dict[str, Service] = {}
         self._by_token: dict[str, Service] = {}
@@ -163,6 +206,25 @@ class Services:
         if self._is_stale:
             await self._load()
 
+    # ── What administrators do ───────────────────────────────────────────────────
+
+    async def put(self, value: JsonObject) -> None:
+        """Add a registration, or replace one. Raises: UnusableRegistration."""
+        await self._registry.put(value)
+        await self._load()
+
+    async def remove(self, service_id: str) -> bool:
+        """Take a registration out that was added; False: there is none."""
+        is_removed = await self._registry.remove(service_id)
+        await self._load()
+        return is_removed
+
+    async def reload(self) -> None:
+        """Read the files again. Raises: UnusableRegistration."""
+        self._stamp = self._stamp_now()
+        await self._take(await asyncio.to_thread(self._read_files))
+        await self._load()
+
     # ── Files and table ──────────────────────────────────────────────────────────
 
     def _stamp_now(self) -> _Stamp:
@@ -183,7 +245,7 @@ class Services:
         found: dict[str, str] = {}
         for path in self._files:
             try:
-                value = _parse(path)
+                value = parse_file(path)
                 service = Service(read_registration(value), self.server_name)
             except UnusableRegistration as error:
                 raise UnusableRegistration(f"{path}: {error}") from None
@@ -195,7 +257,13 @@ class Services:
     async def _take(self, found: dict[str, str]) -> None:
         """Write to the table what differs."""
         async with self._db.read() as tx:
-            known = await store.registrations(tx)
+            known = await store.of_files(tx)
+            every = await stored_services(tx, self.server_name)
+        mine = [
+            Service(read_registration(orjson.loads(text)), self.server_name)
+            for text in found.values()
+        ]
+        check_together([*mine, *(s for s in every if s.service_id not in found)])
         if sorted(known) != sorted(found.values()):
             change = Change(Kind.APPSERVICES)
             await self._live.commit(store.take_files, store.Files(found), change)
@@ -204,14 +272,7 @@ class Services:
         """Know what the table says."""
         self._is_stale = False
         async with self._db.read() as tx:
-            rows = await store.registrations(tx)
-        services = []
-        for text in rows:
-            try:
-                registration = read_registration(orjson.loads(text))
-                services.append(Service(registration, self.server_name))
-            except UnusableRegistration as error:
-                log.warning("a registration in the database is unusable", reason=error)
+            services = await stored_services(tx, self.server_name)
         old = {each.service_id: each for each in self._services.values()}
         # Who has not changed stays the same object, with what it remembers.
         self._services = {
@@ -228,7 +289,19 @@ class Services:
             listener()
 
 
-def _parse(path: Path) -> JsonObject:
+async def stored_services(tx: Tx, server_name: ServerName) -> list[Service]:
+    """The services that hold, as the table has them."""
+    services = []
+    for text in await store.registrations(tx):
+        try:
+            registration = read_registration(orjson.loads(text))
+            services.append(Service(registration, server_name))
+        except UnusableRegistration as error:
+            log.warning("a registration in the database is unusable", reason=error)
+    return services
+
+
+def parse_file(path: Path) -> JsonObject:
     """The YAML of a file. Raises: UnusableRegistration."""
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -36,7 +36,7 @@ async def take_files(tx: Tx, batch: Sequence[Positioned[Files]]) -> None:
             UPDATE appservices
                SET active = false, registration = '{}', pending = NULL,
                    pending_upto = NULL, holder = NULL, until = NULL
-             WHERE active AND service_id <> ALL($1)
+             WHERE active AND NOT by_admin AND service_id <> ALL($1)
             """,
             [to_text(service_id) for service_id in found],
         )
@@ -47,13 +47,83 @@ async def take_files(tx: Tx, batch: Sequence[Positioned[Files]]) -> None:
               FROM unnest($1::text[], $2::text[]) AS u (service_id, registration)
             ON CONFLICT (service_id) DO UPDATE
                SET registration = EXCLUDED.registration, active = true,
-                   failures = 0, retry_at = NULL,
+                   failures = 0, retry_at = NULL, by_admin = false,
                    position = CASE WHEN a.active THEN a.position ELSE $3 END,
                    pending = CASE WHEN a.active THEN a.pending END,
                    pending_upto = CASE WHEN a.active THEN a.pending_upto END
             """,
             [to_text(service_id) for service_id in found],
             [to_text(text) for text in found.values()],
+            each.position,
+        )
+
+
+async def of_files(tx: Tx) -> list[str]:
+    """The registrations that files said last, as JSON."""
+    rows = await tx.fetch(
+        "SELECT registration FROM appservices WHERE active AND NOT by_admin"
+    )
+    return [from_text(row["registration"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How it stands with a service."""
+
+    service_id: str
+    by_admin: bool
+    failures: int
+
+
+async def overview(tx: Tx) -> dict[str, Told]:
+    """How it stands with each, by ID."""
+    rows = await tx.fetch(
+        "SELECT service_id, by_admin, failures FROM appservices WHERE active"
+    )
+    return {
+        from_text(service_id): Told(from_text(service_id), by_admin, failures)
+        for service_id, by_admin, failures in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A registration that an administrator adds; None: takes out."""
+
+    service_id: str
+    registration: str | None
+
+
+async def take_added(tx: Tx, batch: Sequence[Positioned[Added]]) -> None:
+    """Have it hold, or no longer; what files say stays. For the committer."""
+    for each in batch:
+        service_id = to_text(each.item.service_id)
+        if each.item.registration is None:
+            await tx.execute(
+                """
+                UPDATE appservices
+                   SET active = false, registration = '{}', pending = NULL,
+                       pending_upto = NULL, holder = NULL, until = NULL
+                 WHERE service_id = $1 AND active AND by_admin
+                """,
+                service_id,
+            )
+            continue
+        await tx.execute(
+            """
+            INSERT INTO appservices AS a
+                   (service_id, registration, active, position, by_admin)
+            VALUES ($1, $2, true, $3, true)
+            ON CONFLICT (service_id) DO UPDATE
+               SET registration = EXCLUDED.registration, active = true,
+                   failures = 0, retry_at = NULL, by_admin = true,
+                   position = CASE WHEN a.active THEN a.position ELSE $3 END,
+                   pending = CASE WHEN a.active THEN a.pending END,
+                   pending_upto = CASE WHEN a.active THEN a.pending_upto END
+             WHERE a.by_admin OR NOT a.active
+            """,
+            service_id,
+            to_text(each.item.registration),
             each.position,
         )
 

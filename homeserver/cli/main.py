@@ -7,7 +7,18 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from homeserver.cli import config, init, keys, media, migrate, room, start, token, user
+from homeserver.cli import (
+    appservice,
+    config,
+    init,
+    keys,
+    media,
+    migrate,
+    room,
+    start,
+    token,
+    user,
+)
 from homeserver.cli.arguments import MOST_PROCESSES, Arguments
 from homeserver.cli.options import ConfigOption, named_file
 from homeserver.cli.steps import ending_well_or_told
@@ -66,6 +77,7 @@ def _serve(
 commands.command()(init.init)
 commands.add_typer(user.commands, name="user")
 commands.add_typer(token.commands, name="token")
+commands.add_typer(appservice.commands, name="appservice")
 commands.add_typer(config.commands, name="config")
 commands.add_typer(keys.commands, name="keys")
 commands.add_typer(room.commands, name="room")

@@ -14,6 +14,7 @@ from federation.ids import ServerName, UserId, parse_new_localpart, parse_user_i
 from homeserver.accounts import passwords
 from homeserver.accounts.sessions import end_sessions
 from homeserver.accounts.store import overview, sign_ons, users
+from homeserver.appservices.services import stored_services
 from homeserver.cli.console import at_terminal, out
 from homeserver.cli.database import opened
 from homeserver.cli.options import ConfigOption, load
@@ -156,6 +157,11 @@ async def _create(
 ) -> None:
     password_hash = await passwords.hash_password(password)
     async with opened(config, _quiet()) as database, database.transaction() as tx:
+        for service in await stored_services(tx, config.server_name):
+            if service.owns_user(user_id):
+                raise Refused(
+                    f"{user_id} is reserved for the service {service.service_id}"
+                )
         if not await users.create_user(tx, user_id, password_hash, is_admin=is_admin):
             raise Refused(f"there is a user {user_id} already")
 

@@ -11,6 +11,7 @@ from homeserver import errors
 from homeserver.accounts import passwords
 from homeserver.accounts.sessions import MAX_DISPLAY_NAME, open_session
 from homeserver.accounts.store import profiles
+from homeserver.appservices.services import Services
 from homeserver.context import Context
 from homeserver.http.auth import nobody
 from homeserver.http.limits import registrations
@@ -51,7 +52,7 @@ class _Registration(msgspec.Struct):
 
 @route("POST", REGISTER, auth=nobody)
 async def register_with_shared_secret(ctx: Context, request: Request) -> Answer:
-    """Make an account, an administrator's if so asked.
+    """Make an account, an administrator's if so asked. Raises: M_EXCLUSIVE.
 
     Who does not know the secret is counted against the limit of registrations.
     """
@@ -76,6 +77,7 @@ async def register_with_shared_secret(ctx: Context, request: Request) -> Answer:
         request.spend(registrations, request.ip)
         raise
     user_id = new_user_id(form.username, ctx.server_name)
+    ctx.parts.get(Services).check_user(user_id)
     password_hash = await passwords.hash_password(form.password)
     await make_account(ctx.db, user_id, password_hash, is_admin=form.admin)
     if form.displayname:

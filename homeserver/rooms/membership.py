@@ -201,6 +201,7 @@ async def _join_held(
     user_id: UserId,
     content: JsonObject,
     via: Sequence[ServerName],
+    ts: int | None = None,
 ) -> None:
     admission = await restricted.admission(ctx.live, room, user_id)
     if admission.needs_voucher:
@@ -216,7 +217,7 @@ async def _join_held(
             return
         content = {**content, restricted.VOUCHER: admission.voucher}
     try:
-        await _send(ctx, room, user_id, user_id, content)
+        await _send(ctx, room, user_id, user_id, content, None, ts)
     except Rejected as refused:
         if await membership_of(ctx, room, user_id) == "ban":
             raise errors.forbidden("You are banned from this room.") from None
@@ -431,7 +432,6 @@ async def set_membership(
     """Send a member event as `PUT /state` gives it, by the flow that it stands for.
 
     Nobody can vouch for themselves: what the content says of that does not count.
-
     Raises: M_INVALID_PARAM, M_BAD_JSON, M_FORBIDDEN.
     """
     try:
@@ -450,7 +450,7 @@ async def set_membership(
     if membership == "join" and sender == target and not room.is_joined(sender):
         async with ctx.db.read() as tx:
             content = {**(await read_name(tx, sender)), **content}
-        await _join_held(ctx, room, sender, content, ())
+        await _join_held(ctx, room, sender, content, (), origin_server_ts)
         await _joined(ctx, room_id, sender)
         return await _event_id_now(ctx, room, sender)
     return await _send(ctx, room, sender, target, content, txn, origin_server_ts)

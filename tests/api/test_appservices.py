@@ -196,6 +196,17 @@ async def test_a_service_says_when_its_events_were(
     assert await sent_at(api, "12345") == 12345
     where = path("rooms", room, "state", "m.room.topic", "")
     await api.call("PUT", where, {"topic": "old"}, query={"ts": "777"})
+    # A member who comes in this way came in then.
+    me = "@irc_carol:hearth.test"
+    await irc.registers(bridged, "irc_carol")
+    await api.post(path("rooms", room, "invite"), {"user_id": me})
+    entry = path("rooms", room, "state", "m.room.member", me)
+    query = {"ts": "778", "user_id": me}
+    reply = await api.call("PUT", entry, {"membership": "join"}, query=query)
+    joined = await api.call(
+        "GET", path("rooms", room, "event", reply["event_id"]), query={"user_id": me}
+    )
+    assert joined["origin_server_ts"] == 778
     state = await api.get(where, format="event")
     assert state["origin_server_ts"] == 777
     for bad in ("-1", "x", str(2**53)):

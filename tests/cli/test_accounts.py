@@ -42,6 +42,28 @@ def test_tokens_are_made_listed_and_deleted(hearth, configured):  # noqa: F811
     assert "no such token" in hearth("token", "delete", "friends").err
 
 
+def test_services_are_added_and_keep_their_names(hearth, configured, tmp_path):  # noqa: F811
+    file = tmp_path / "irc.yaml"
+    lines = [
+        "id: irc",
+        "url: http://127.0.0.1:1",
+        "as_token: a_token_of_the_service",
+        "hs_token: a_token_of_the_server",
+        "sender_localpart: irc_bot",
+        "namespaces: {users: [{exclusive: true, regex: '@irc_.*'}]}",
+    ]
+    file.write_text("\n".join(lines))
+    assert hearth("appservice", "add", str(file)).out == "added irc\n"
+    assert hearth("appservice", "list").out == "irc  http://127.0.0.1:1  added  well\n"
+    taken = hearth("user", "create", "irc_alice", "--password", "a long password")
+    assert "reserved for the service irc" in taken.err
+    file.write_text("id: irc")
+    assert "as_token" in hearth("appservice", "add", str(file)).err
+    assert hearth("appservice", "remove", "irc").out == "removed irc\n"
+    assert "was added" in hearth("appservice", "remove", "irc").err
+    assert hearth("appservice", "list").out == ""
+
+
 def test_a_token_comes_with_its_invite_link(hearth, configured, tmp_path):  # noqa: F811
     file = tmp_path / "hearth.toml"
     file.write_text('public_base_url = "https://a.example.org"\n' + file.read_text())
