@@ -1,5 +1,7 @@
 """matrix-js-sdk, on which Element Web runs, under Node: a day of two people.
 
+And Web Push, read by the library `http_ece`.
+
 Without Node or the package it is skipped, unless HEARTH_NODE=1 demands it.
 """
 
@@ -71,3 +73,14 @@ async def test_a_day_of_two_people(server: Hearth, node: str) -> None:
     status, written = await run(*words, seconds=_DAY_SECONDS)
     assert status == 0, written[-6000:]
     assert "# a good day" in written
+
+
+async def test_web_push_is_read_by_a_client(server: Hearth, node: str) -> None:
+    reader, writer = [
+        await server.registers(f"{name}push{next(_numbers)}") for name in ("r", "w")
+    ]
+    words = (node, "push.mjs", server.base_url)
+    tokens = (reader.access_token, writer.access_token)
+    status, written = await run(*words, *tokens, seconds=_DAY_SECONDS)
+    assert status == 0, written[-6000:]
+    assert "all was read" in written
