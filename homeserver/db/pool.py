@@ -53,6 +53,15 @@ LOST: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
 )
+# Somebody else has used the connection meanwhile.
+MIXED_UP: Final = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
+SHARED: Final = (
+    "a pooler before the database hands connections on after each transaction; let it"
+    " do so after each session (pgbouncer: pool_mode = session)"
+)
 # It lives and cannot now: no room on the disk, no memory; somebody else, who may be cut
 # off, holds what is needed, or it takes too long.
 SHORT_OF: Final = (
@@ -80,6 +89,19 @@ def is_lost(error: BaseException) -> bool:
         # asyncpg has no class of its own for a connection that has been closed.
         return "clos" in str(error) or "released back" in str(error)
     return isinstance(error, LOST)
+
+
+async def is_shared(pool: asyncpg.Pool) -> bool:
+    """Whether what is set on one connection shows on another."""
+    try:
+        async with pool.acquire() as one, pool.acquire() as other:
+            await one.execute("SET hearth.probe TO 'here'")
+            seen = await other.fetchval("SELECT current_setting('hearth.probe', true)")
+            return bool(seen)
+    except MIXED_UP:
+        return True
+    except DRIVER_ERRORS:
+        return False  # whoever needs a connection is told what is wrong
 
 
 class Health:
@@ -177,7 +199,11 @@ class Database:
                     ) from error
                 raise DatabaseError(f"the database refuses us: {error}") from error
 
-        return cls(dsn, await retrying(open_pool, patience), size)
+        pool = await retrying(open_pool, patience)
+        if size > 1 and await is_shared(pool):
+            pool.terminate()
+            raise DatabaseError(SHARED)
+        return cls(dsn, pool, size)
 
     def read(self) -> "Use":
         """A connection for single statements, each seeing what is committed by then.
@@ -345,6 +371,8 @@ class Use:
             raise DatabaseUnavailable(
                 f"the database connection was lost: {error}"
             ) from error
+        if isinstance(error, MIXED_UP):
+            raise DatabaseError(SHARED) from error
         if isinstance(error, SHORT_OF):
             self._health.fails(error)
             raise DatabaseUnavailable(f"the database cannot: {error}") from error

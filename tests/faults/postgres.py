@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final, Self
 
 import asyncpg
+import psutil
 
 from homeserver.db import binaries, os_user
 from homeserver.db.os_user import OsUser
 from tests.conftest import preferred_postgres
-from tests.support.child import die_with_parent
+from tests.support.child import cpu_seconds, die_with_parent
 from tests.support.homeserver import HOST, free_port
 
 NAME: Final = "hearth"
@@ -146,6 +147,12 @@ class Postgres:
         await self.stop(number)
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         await self.start()
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all of its processes that are there now."""
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        return cpu_seconds([main, *main.children(recursive=True)])
 
     async def restart_with(self, **settings: str) -> None:
         self.settings.update(settings)

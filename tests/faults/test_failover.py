@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -20,7 +20,7 @@ from tests.conftest import place
 from tests.faults.fleet import Fleet
 from tests.faults.load import load
 from tests.faults.postgres import NAME, Postgres
-from tests.support.child import Child
+from tests.support.child import Child, ChildFailedError
 from tests.support.homeserver import HOST, free_port
 
 pytestmark = pytest.mark.timeout(180)
@@ -71,51 +71,81 @@ async def pair() -> AsyncIterator[Pair]:
             yield Pair(directory, primary, standby)
 
 
-@pytest.mark.skipif(not LONG, reason="in `make soak`")
-async def test_pgbouncer_in_front(pair: Pair) -> None:
-    """Session pooling, and a standby to which pgbouncer is led."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("no pgbouncer")
-    port = free_port()
-    configuration = pair.directory / "pgbouncer.ini"
+@dataclass
+class Bouncer:
+    """A pgbouncer, which can be led to another server."""
 
-    def leads_to(server: Postgres) -> None:
+    directory: Path
+    program: str
+    mode: str
+    port: int = field(default_factory=free_port)
+    child: Child = field(init=False)
+
+    def __post_init__(self) -> None:
+        arguments = [self.program, "-q", str(self.directory / "pgbouncer.ini")]
+        if os.geteuid() == 0:
+            arguments[1:1] = ["-u", "nobody"]
+        log = self.directory / "pgbouncer.log"
+        self.child = Child(arguments, log=log, cwd=self.directory)
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://{NAME}@{HOST}:{self.port}/{NAME}"
+
+    def leads_to(self, server: Postgres) -> None:
+        configuration = self.directory / "pgbouncer.ini"
         configuration.write_text(
             f"""
             [databases]
             {NAME} = host={HOST} port={server.port} user={NAME}
             [pgbouncer]
             listen_addr = {HOST}
-            listen_port = {port}
+            listen_port = {self.port}
             unix_socket_dir =
             auth_type = any
-            pool_mode = session
+            pool_mode = {self.mode}
             default_pool_size = 40
             admin_users = {NAME}
             server_login_retry = 1
             """
         )
         configuration.chmod(0o644)
+        if self.child.is_running:
+            os.kill(self.child.pid, signal.SIGHUP)
+        else:
+            self.child.start()
 
-    leads_to(pair.primary)
-    arguments = [program, "-q", str(configuration)]
-    if os.geteuid() == 0:
-        arguments[1:1] = ["-u", "nobody"]
-    child = Child(arguments, log=pair.directory / "pgbouncer.log", cwd=pair.directory)
-    child.start()
-    try:
-        dsn = f"postgresql://{NAME}@{HOST}:{port}/{NAME}"
-        async with Fleet(pair.directory, 1, dsn) as fleet:
-            await pair.synchronous()
-            async with load(fleet, talkers=3) as people:
-                await pair.fails_over()
-                leads_to(pair.standby)
-                os.kill(child.pid, signal.SIGHUP)
-                await people.goes_on()
-            fleet.assert_said("the database answers again")
-    finally:
-        await child.kill()
+
+@pytest.fixture
+async def bouncer(pair: Pair, request: pytest.FixtureRequest) -> AsyncIterator[Bouncer]:
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("no pgbouncer")
+    made = Bouncer(pair.directory, program, request.param)
+    made.leads_to(pair.primary)
+    yield made
+    await made.child.kill()
+
+
+@pytest.mark.skipif(not LONG, reason="in `make soak`")
+@pytest.mark.parametrize("bouncer", ["session"], indirect=True)
+async def test_pgbouncer_in_front(pair: Pair, bouncer: Bouncer) -> None:
+    """It is led to the standby that has taken over."""
+    async with Fleet(pair.directory, 1, bouncer.dsn) as fleet:
+        await pair.synchronous()
+        async with load(fleet, talkers=3) as people:
+            await pair.fails_over()
+            bouncer.leads_to(pair.standby)
+            await people.goes_on()
+        fleet.assert_said("the database answers again")
+
+
+@pytest.mark.skipif(not LONG, reason="in `make soak`")
+@pytest.mark.parametrize("bouncer", ["transaction"], indirect=True)
+async def test_pooling_by_transaction_is_refused(pair: Pair, bouncer: Bouncer) -> None:
+    fleet = Fleet(pair.directory, 1, bouncer.dsn)
+    with pytest.raises(ChildFailedError, match="pool_mode = session"):
+        await fleet[0].start()
 
 
 async def test_a_standby_takes_over_and_nothing_is_lost(pair: Pair) -> None:

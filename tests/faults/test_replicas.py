@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -126,3 +128,29 @@ async def test_replicas_are_read_as_far_as_they_have_come(site: Site) -> None:
     await site.standby.restart()
     await eventually(the_replica_answers, "it answers again when it is back")
     site.fleet.assert_said("a replica answers reads", "a replica is away")
+
+
+@pytest.mark.skipif("HEARTH_SOAK" not in os.environ, reason="in `make soak`")
+async def test_what_a_replica_takes_off_the_primary(site: Site) -> None:
+    alice = await site.fleet.registers("alice")
+    room = await alice.creates_room(preset="public_chat", visibility="public")
+    for n in range(2000):
+        await alice.sends(room, f"straw {n % 50} in a haystack")
+    used = {}
+    for share, there in (("without", False), ("with", True)):
+        site.fleet[0].keys = {}
+        if there:
+            urls = json.dumps([site.standby.dsn])
+            site.fleet[0].keys = {"database_replica_urls": urls}
+        await site.fleet[0].stop()
+        await site.fleet[0].start()
+        before = site.primary.cpu_seconds(), site.standby.cpu_seconds()
+        for _ in range(20):
+            await alice.history(room)
+            await finds(alice, "haystack")
+            await alice.get(path("publicRooms"))
+        after = site.primary.cpu_seconds(), site.standby.cpu_seconds()
+        used[share] = [b - a for a, b in zip(before, after, strict=True)]
+    told = {share: [round(n, 2) for n in each] for share, each in used.items()}
+    sys.stdout.write(f"\nCPU seconds of [primary, standby]: {told}\n")
+    assert used["with"][0] < used["without"][0] / 2
