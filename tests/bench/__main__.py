@@ -19,10 +19,12 @@ from rich.console import Console
 from tests.bench import (
     account_rows,
     client_rows,
+    database_rows,
     join_rows,
     key_rows,
     push_rows,
     service_rows,
+    speed_rows,
 )
 from tests.bench.field import KINDS, Contender, Field, write_json
 from tests.bench.report import Results, as_json, table
@@ -37,6 +39,8 @@ ROWS.update(join_rows.ROWS)
 ROWS.update(key_rows.ROWS)
 ROWS.update(push_rows.ROWS)
 ROWS.update(service_rows.ROWS)
+ROWS.update(speed_rows.ROWS)
+ROWS.update(database_rows.ROWS)
 
 
 def arguments() -> argparse.Namespace:

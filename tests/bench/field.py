@@ -1,5 +1,6 @@
 """The two servers that are measured, on one PostgreSQL, never at the same time."""
 
+import asyncio
 import json
 import shutil
 import time
@@ -21,6 +22,8 @@ from tests.support.homeserver import Homeserver
 from tests.support.synapse import Synapse
 
 T = TypeVar("T")
+
+_COUNTED: Final = 1.5  # seconds until PostgreSQL tells what its sessions did
 
 KINDS: Final[dict[str, type[Homeserver]]] = {"hearth": Hearth, "synapse": Synapse}
 
@@ -121,6 +124,21 @@ class Contender:
         after = [cpu_seconds(group) for group in (server, database, me)]
         used = [now - then for now, then in zip(after, before, strict=True)]
         return result, Used(wall, *used)
+
+    async def transactions(self) -> int:
+        """How many the main server's database has seen."""
+        await asyncio.sleep(_COUNTED)
+        connection = await asyncpg.connect(self.server.database)
+        try:
+            counted = await connection.fetchval(
+                """
+                SELECT xact_commit + xact_rollback FROM pg_stat_database
+                 WHERE datname = current_database()
+                """
+            )
+        finally:
+            await connection.close()
+        return int(counted)
 
     def resident(self) -> int:
         return resident_bytes(self.server.child.family())

@@ -211,9 +211,11 @@ async def incremental_sync(contender: Contender, scale: Scale) -> list[Figure]:
     rooms = await friend.joined_rooms()
     async with Connection(reader) as connection:
         since = (await connection.sync())["next_batch"]
+        before = await contender.transactions()
         idle, used = await contender.cost(
             lambda: idle_syncs(connection, since, scale.seconds / 2)
         )
+        asked = await contender.transactions() - before
         async with Connection(friend) as speaker:
             one = []
             for n in range(20):
@@ -226,6 +228,8 @@ async def incremental_sync(contender: Contender, scale: Scale) -> list[Figure]:
     return [
         Figure("idle", percentile(idle.took, 0.5) * 1000, "ms"),
         Figure("idle CPU", used.server_cpu / len(idle.took) * 1000, "ms"),
+        # With what goes on in the background meanwhile.
+        Figure("idle transactions", asked / len(idle.took), "a request"),
         Figure("one message", percentile(one, 0.5) * 1000, "ms"),
     ]
 
