@@ -74,7 +74,7 @@ class Keys:
         self._keys = key_set(await self._fetch())
 
 
-def key_set(document: Mapping[str, Any]) -> jwk.KeySet:
+def key_set(document: Mapping[str, Any]) -> "jwk.KeySet":
     """The keys of a JWK set that can be used; others are passed over."""
     stored = document.get("keys")
     found = []
@@ -99,7 +99,7 @@ def is_weak(key: object) -> bool:
     return bool(key.public_key.key_size < _MIN_RSA_BITS)
 
 
-def private_key(path: Path) -> jwk.RSAKey | jwk.ECKey:
+def private_key(path: Path) -> "jwk.RSAKey | jwk.ECKey":
     """The key in a PEM file. Raises: NotIdentified."""
     data = path.read_bytes()
     for kind in (jwk.RSAKey, jwk.ECKey):
