@@ -264,6 +264,8 @@ CREATE TABLE users (
 CREATE INDEX users_guest ON users (user_id) WHERE guest;
 CREATE INDEX users_erased ON users (user_id) WHERE erased;
 CREATE INDEX users_unapproved ON users (created_at) WHERE NOT approved;
+CREATE INDEX users_bcrypt ON users (substr(password_hash, 5, 2))
+    WHERE password_hash LIKE '$2%';
 
 -- Users who have deactivated their accounts and are still in rooms.
 CREATE TABLE farewells (

@@ -9,6 +9,7 @@ from federation.canonical_json import JsonObject
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import uia
+from homeserver.accounts.sources import PasswordSources
 from homeserver.accounts.store import sign_ons, users
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.uia import Stage, Uia
@@ -43,12 +44,16 @@ async def confirmation(
     if await providers_of(ctx, user_id):
         stages[uia.SSO] = check_single_sign_on
     if not stages or await has_password(ctx, user_id):
-        stages[uia.PASSWORD] = PasswordStage(ctx.db, request.limits, user_id)
+        stages[uia.PASSWORD] = PasswordStage(ctx, request.limits, user_id)
     return Uia(operation, [(name,) for name in sorted(stages)], stages)
 
 
 async def has_password(ctx: Context, user_id: UserId) -> bool:
     """Whether the user has a password to show."""
+    if not ctx.config.passwords.log_in:
+        return False
+    if ctx.parts.get(PasswordSources).sources:
+        return True  # of whom a directory knows is not asked before the password is
     async with ctx.db.read() as tx:
         account = await users.account(tx, user_id)
     return account is not None and account.password_hash is not None

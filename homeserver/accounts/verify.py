@@ -3,7 +3,10 @@
 Spec: client-server-api#identifier-types
 """
 
+import asyncio
+import math
 from dataclasses import dataclass
+from typing import Final
 
 from federation.canonical_json import JsonObject
 from federation.errors import Malformed
@@ -11,9 +14,12 @@ from federation.ids import ServerName, UserId, parse_user_id, server_of
 from homeserver import errors
 from homeserver.accounts import passwords
 from homeserver.accounts.addresses import MSISDN, canonical, canonical_phone
+from homeserver.accounts.passwords import Verdict
+from homeserver.accounts.sources import PasswordSources
 from homeserver.accounts.store import devices, threepids, users
 from homeserver.accounts.store.uia_sessions import UiaSession
 from homeserver.accounts.store.users import Account
+from homeserver.context import Context
 from homeserver.db.pool import Database
 from homeserver.errors import MatrixError
 from homeserver.http.limits import (
@@ -23,6 +29,11 @@ from homeserver.http.limits import (
     failed_logins,
     failed_logins_at_home,
 )
+
+# A step for bcrypt at the cost that others use as a rule; each cost more doubles it.
+_STEP_S: Final = 0.5
+_USUAL_COST: Final = 12
+_MAX_COST: Final = 16
 
 
 def identified_user(body: JsonObject, server_name: ServerName) -> UserId | None:
@@ -104,7 +115,7 @@ async def find_account(db: Database, user_id: UserId) -> Account | None:
 
 
 async def verify_password(
-    db: Database, limits: Limits, user_id: UserId | None, password: str, ip: str = ""
+    ctx: Context, limits: Limits, user_id: UserId | None, password: str, ip: str = ""
 ) -> Account:
     """The account whose password this is.
 
@@ -115,21 +126,21 @@ async def verify_password(
     Raises: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_LIMIT_EXCEEDED; MSC3866's
     M_USER_AWAITING_APPROVAL.
     """
+    if not ctx.config.passwords.log_in:
+        raise errors.forbidden("Nobody logs in with a password on this server.")
+    db, began = ctx.db, ctx.clock.monotonic()
     account = None if user_id is None else await find_account(db, user_id)
     key = account.user_id if account else ""
-    counted = await _counted(db, key, ip)
+    if not key and user_id is not None and ctx.parts.get(PasswordSources).sources:
+        key = user_id.lower()  # somebody whom a directory may know
+    counted = await _counted(db, key, ip) if key else []
     for limit, whose in counted:
-        if key:
-            limits.check(limit, whose)
-    verdict = await passwords.check_password(
-        password, account.password_hash if account else None
-    )
-    if account is not None and account.is_deactivated:
-        raise errors.user_deactivated()
+        limits.check(limit, whose)
+    account, verdict = await _judge(ctx, account, user_id, password)
     if account is None or not verdict.fits:
         for limit, whose in counted:
-            if key:
-                limits.spend(limit, whose)
+            limits.spend(limit, whose)
+        await _take_as_long(ctx, began)
         raise errors.forbidden("User name or password are wrong.")
     if account.is_locked:
         raise errors.user_locked()
@@ -142,6 +153,38 @@ async def verify_password(
                 tx, account.user_id, new_hash, instead_of=account.password_hash
             )
     return account
+
+
+async def _judge(
+    ctx: Context, account: Account | None, user_id: UserId | None, password: str
+) -> tuple[Account | None, Verdict]:
+    """Whether it is the account's password, here or where others know them."""
+    verdict = await passwords.check_password(
+        password, account.password_hash if account else None
+    )
+    if account is not None and account.is_deactivated:
+        raise errors.user_deactivated()
+    if verdict.fits or user_id is None:
+        return account, verdict
+    name = account.user_id if account else UserId(user_id.lower())
+    if await ctx.parts.get(PasswordSources).know(name, password):
+        return await find_account(ctx.db, name), Verdict(fits=True)
+    return account, verdict
+
+
+async def _take_as_long(ctx: Context, began: float) -> None:
+    """Answer at the end of a step that is longer than any check of a password takes.
+
+    Hashes of other servers, and directories, take longer than our hashes do: time
+    would tell whose password is there, or that somebody is here at all.
+    """
+    async with ctx.db.read() as tx:
+        cost = await users.dearest_bcrypt(tx)
+    if cost is None and not ctx.parts.get(PasswordSources).sources:
+        return
+    step = _STEP_S * 2 ** max(0, min(cost or 0, _MAX_COST) - _USUAL_COST)
+    gone = ctx.clock.monotonic() - began
+    await asyncio.sleep(math.ceil(gone / step) * step - gone)
 
 
 async def _counted(db: Database, user_id: str, ip: str) -> list[tuple[Limit, str]]:
@@ -166,7 +209,7 @@ class PasswordStage:
     Spec: client-server-api#password-based
     """
 
-    db: Database
+    ctx: Context
     limits: Limits
     user_id: UserId
 
@@ -175,8 +218,8 @@ class PasswordStage:
         password = auth.get("password")
         if not isinstance(password, str):
             raise errors.bad_json("auth.password: a string is needed.")
-        named = await identify(self.db, auth, server_of(self.user_id))
-        account = await verify_password(self.db, self.limits, named, password)
+        named = await identify(self.ctx.db, auth, server_of(self.user_id))
+        account = await verify_password(self.ctx, self.limits, named, password)
         if account.user_id != self.user_id:
             raise errors.forbidden("This is the password of another user.")
         return False

@@ -70,8 +70,15 @@ class Registration(Struct, frozen=True, kw_only=True):
 
 
 class Passwords(Struct, frozen=True, kw_only=True):
-    """What a new password must be."""
+    """What a new password must be, and whether passwords are good for anything."""
 
+    log_in: Annotated[
+        bool,
+        Meta(
+            description="Whether people log in with passwords. false: only through"
+            " providers, tokens and devices; nobody registers with a password either."
+        ),
+    ] = True
     min_length: Annotated[
         int, Meta(ge=1, le=128, description="The fewest characters it may have.")
     ] = 8

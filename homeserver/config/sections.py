@@ -22,6 +22,7 @@ from homeserver.config.accounts import (
     Threepids,
 )
 from homeserver.config.clients import Clients, Support
+from homeserver.config.login import Jwt, Ldap
 from homeserver.config.media import Bucket, Media
 from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
@@ -380,6 +381,8 @@ class Config(Struct, frozen=True, kw_only=True):
     listen: tuple[Listen, ...] = (Listen(),)
     registration: Registration = Registration()
     passwords: Passwords = Passwords()
+    jwt: Jwt = Jwt()
+    ldap: Ldap = Ldap()
     oidc_providers: tuple[OidcProvider, ...] = ()
     captcha: Captcha = Captcha()
     threepids: Threepids = Threepids()

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from federation.canonical_json import JsonObject
+from federation.canonical_json import JsonObject, JsonValue
 from federation.ids import UserId
 from homeserver import errors
 from homeserver.accounts import passwords, tokens, uia
@@ -35,7 +35,7 @@ from homeserver.http.replies import Answer
 from homeserver.http.requests import ClientRequest, Request
 from homeserver.http.routes import route
 from homeserver.http.well_known import client_discovery
-from homeserver.login import appservices, guests
+from homeserver.login import appservices, guests, web_tokens
 from homeserver.login.register import (
     check_available,
     check_is_let_in,
@@ -84,14 +84,16 @@ async def get_login_flows(ctx: Context, _request: Request) -> Answer:
             {name: value for name, value in structs.asdict(each).items() if value}
             for each in ctx.config.sign_on_choices
         ]
-    return {
-        "flows": [
-            {"type": "m.login.password"},
-            sso,
-            {"type": "m.login.token", "get_login_token": True},
-            {"type": appservices.TYPE},
-        ]
-    }
+    flows: list[JsonValue] = [
+        sso,
+        {"type": "m.login.token", "get_login_token": True},
+        {"type": appservices.TYPE},
+    ]
+    if ctx.config.passwords.log_in:
+        flows.insert(0, {"type": uia.PASSWORD})
+    if ctx.config.jwt.algorithm:
+        flows.append({"type": web_tokens.TYPE})
+    return {"flows": flows}
 
 
 class _Login(msgspec.Struct):
@@ -113,6 +115,8 @@ async def login(ctx: Context, request: Request) -> Answer:
     match form.type:
         case appservices.TYPE:
             account = await appservices.log_in(ctx, request, body)
+        case web_tokens.TYPE:
+            account = await web_tokens.log_in(ctx, body)
         case "m.login.password":
             account = await _login_by_password(ctx, request, body)
         case "m.login.token":
@@ -140,7 +144,7 @@ async def _login_by_password(
     if not isinstance(password, str):
         raise errors.bad_json("password: a string is needed.")
     user_id = await identify(ctx.db, body, ctx.server_name)
-    return await verify_password(ctx.db, request.limits, user_id, password, request.ip)
+    return await verify_password(ctx, request.limits, user_id, password, request.ip)
 
 
 async def _login_by_token(ctx: Context, body: JsonObject) -> tuple[Account, int | None]:

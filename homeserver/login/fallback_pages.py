@@ -141,7 +141,7 @@ async def _stage(
             user_id = UserId(session.user_id)
             named: JsonObject = {"type": "m.id.user", "user": user_id}
             return (
-                PasswordStage(ctx.db, request.limits, user_id),
+                PasswordStage(ctx, request.limits, user_id),
                 {"identifier": named, "password": form["password"]},
             )
         case _ if kind in STAGES:

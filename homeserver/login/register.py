@@ -109,7 +109,7 @@ class RegistrationTokenStage:
 def registration(ctx: Context) -> Uia:
     """What somebody must do to register. Raises: M_FORBIDDEN, when nobody can."""
     wanted, postman = ctx.config.registration, ctx.parts.get(Postman)
-    if wanted.mode == "closed":
+    if wanted.mode == "closed" or not ctx.config.passwords.log_in:
         raise errors.forbidden("Nobody can register on this server.")
     stages: dict[str, Stage] = {}
     params: dict[str, JsonObject] = {}

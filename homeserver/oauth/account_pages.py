@@ -190,7 +190,7 @@ async def _delete_device(
 async def _check_password(
     ctx: Context, request: Request, user_id: UserId, form: Form
 ) -> None:
-    await verify_password(ctx.db, request.limits, user_id, form["password"])
+    await verify_password(ctx, request.limits, user_id, form["password"])
 
 
 async def _deactivate(

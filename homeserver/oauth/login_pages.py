@@ -61,7 +61,9 @@ def _ask(
             (each.name, places.provider_page(each.id, next=onward))
             for each in ctx.config.sign_on_choices
         ],
-        can_sign_up=ctx.config.registration.mode != "closed",
+        by_password=ctx.config.passwords.log_in,
+        can_sign_up=ctx.config.registration.mode != "closed"
+        and ctx.config.passwords.log_in,
     )
 
 
@@ -77,7 +79,7 @@ async def log_in_browser(ctx: Context, request: Request) -> Answer:
     user_id = identified_user({"identifier": identifier}, ctx.server_name)
     try:
         account = await verify_password(
-            ctx.db, request.limits, user_id, form["password"], request.ip
+            ctx, request.limits, user_id, form["password"], request.ip
         )
     except MatrixError as error:
         if error.status >= 500:

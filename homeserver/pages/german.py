@@ -187,6 +187,12 @@ GERMAN: Final[Mapping[str, str]] = {
     ),
     "The answer goes to": "Die Antwort geht an",
     "Continue with {provider}": "Weiter mit {provider}",
+    "Nobody logs in with a password on this server.": (
+        "Auf diesem Server meldet sich niemand mit einem Passwort an."
+    ),
+    "Passwords cannot be checked now.": (
+        "Passwörter können gerade nicht geprüft werden."
+    ),
     "Welcome": "Willkommen",
     "{provider} says who you are, but nobody here knows you yet.": (
         "{provider} sagt, wer Sie sind, aber hier kennt Sie noch niemand."

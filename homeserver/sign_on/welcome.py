@@ -84,7 +84,7 @@ def _ask(
         refused=visitor.say(refused.safe_message) if refused else "",
         provider=rules.name,
         may_sign_up=rules.sign_up,
-        may_link=True,
+        may_link=ctx.config.passwords.log_in,
         chooses=rules.choose_name or not identity.localpart,
         name=form["name"] or identity.localpart,
         user=form["user"],
@@ -174,7 +174,7 @@ async def _link(
     user_id = await identify(ctx.db, named, ctx.server_name)
     try:
         account = await verify_password(
-            ctx.db, request.limits, user_id, form["password"], request.ip
+            ctx, request.limits, user_id, form["password"], request.ip
         )
     except MatrixError as error:
         if error.errcode in _WRONG_PASSWORD:

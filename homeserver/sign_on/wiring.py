@@ -5,8 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
 from typing import Final
 
+from homeserver.accounts.sources import PasswordSources
 from homeserver.accounts.store import sign_ons
 from homeserver.context import Context
+from homeserver.login.ldap import Directory
 from homeserver.oauth.browsers import LIFETIME
 from homeserver.periodic import Periodic
 from homeserver.sign_on import logout_api, pages, store, welcome
@@ -22,10 +24,15 @@ _EVERY_S: Final = 900.0
 async def providers(ctx: Context) -> AsyncIterator[Providers]:
     """All that are configured, with their connections, while the process runs."""
     config, found = ctx.config, Providers()
+    sources = PasswordSources()
+    ctx.parts.put(sources)
     async with AsyncExitStack() as stack:
         for one in config.oidc_providers:
             calls = await stack.enter_async_context(Calls(config, one.issuer))
             found.add(one.id, Oidc(one, calls, ctx.clock))
+        if config.ldap.uri:
+            directory = await stack.enter_async_context(Directory(ctx))
+            sources.sources.append(directory.knows)
         forgetting = Periodic("forget-sign-ons", _EVERY_S, lambda: forget_old(ctx))
         await stack.enter_async_context(forgetting)
         yield found

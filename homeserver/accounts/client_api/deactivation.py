@@ -49,7 +49,7 @@ async def deactivate_account(ctx: Context, request: ClientRequest) -> Answer:
         operation = await confirmation(ctx, request, "deactivate", user_id)
     else:
         # The same for everybody: nobody learns how an account is logged in to.
-        stage = PasswordStage(ctx.db, request.limits, user_id)
+        stage = PasswordStage(ctx, request.limits, user_id)
         operation = uia.Uia("deactivate", [(uia.PASSWORD,)], {uia.PASSWORD: stage})
     owner = user_id if request.requester else None
     session = await operation.authenticate(ctx.db, form.auth, owner)

@@ -137,6 +137,15 @@ async def awaiting_approval(tx: Tx, limit: int) -> list[UserId]:
     return [UserId(row["user_id"]) for row in rows]
 
 
+async def dearest_bcrypt(tx: Tx) -> int | None:
+    """The highest cost of the hashes that other servers made; None: there are none."""
+    found = await tx.fetchval(
+        "SELECT max(substr(password_hash, 5, 2)) FROM users"
+        " WHERE password_hash LIKE '$2%'"
+    )
+    return int(found) if isinstance(found, str) and found.isdecimal() else None
+
+
 async def set_password_hash(
     tx: Tx, user_id: UserId, password_hash: str, *, instead_of: str | None = None
 ) -> None:
