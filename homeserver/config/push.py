@@ -26,3 +26,11 @@ class Push(Struct, frozen=True, kw_only=True):
             " not know it show too many unread messages."
         ),
     ] = False
+    thread_subscriptions: Annotated[
+        bool,
+        Meta(
+            description="Whether messages in threads notify those alone who follow the"
+            " thread, or are mentioned (MSC4306). Users of clients that do not know it"
+            " are not told of answers in threads any more."
+        ),
+    ] = False

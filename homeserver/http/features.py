@@ -78,6 +78,12 @@ FEATURES: Final = (
         "pushes of every encrypted event",
         setting="push.encrypted_events",
     ),
+    Feature(
+        "org.matrix.msc4306",
+        4306,
+        "threads that users follow",
+        setting="push.thread_subscriptions",
+    ),
     Feature("org.matrix.msc4140", 4140, "delayed events"),
     Feature("org.matrix.msc4143", 4143, "the transports of calls"),
     Feature("org.matrix.msc4262", 4262, "profiles of others in sliding sync"),

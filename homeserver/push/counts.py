@@ -35,7 +35,7 @@ from homeserver.push.marks import (
 )
 from homeserver.push.pages import Pages
 from homeserver.push.rules import NO_EXTRAS, Extras, ruleset_of
-from homeserver.receipts.threads import MAIN
+from homeserver.receipts.threads import MAIN, is_thread_id, root_of
 
 _TALLIES: Final = 48 * MIB
 _TALLY_COST: Final = 500  # bytes, roughly; and of each thread
@@ -55,6 +55,7 @@ class Unread:
     upto: int
     counts: Counts
     ignored: frozenset[UserId] = frozenset()
+    followed: frozenset[str] = frozenset()  # threads of the room (MSC4306)
 
     @property
     def key(self) -> str:
@@ -63,6 +64,9 @@ class Unread:
         if self.ignored:
             names = " ".join(sorted(self.ignored)).encode("utf-8", "surrogatepass")
             text += blake2b(names, digest_size=16).hexdigest()
+        if self.followed:
+            names = " ".join(sorted(self.followed)).encode("utf-8", "surrogatepass")
+            text += "t" + blake2b(names, digest_size=16).hexdigest()
         return text
 
     def total(self) -> tuple[int, int]:
@@ -162,19 +166,20 @@ class UnreadCounts:
         `keep`: in the database as well, however short the way was.
         """
         changes = self._changes
-        ignored = (await self.rules.of(user_id)).ignored
+        history = await self.rules.of(user_id)
         known: dict[int, Unread] = {}
         for room in members:
             tally = self._tallies.get((room.nid, user_id))
             if (
                 tally is not None
                 and tally.upto >= self._redacted.get(room.nid, 0)
-                and tally.ignored == ignored
+                and tally.ignored == history.ignored
+                and tally.followed == history.follows_in(room.nid)
             ):
                 known[room.nid] = tally
         missing = {r: m for r, m in members.items() if r.nid not in known}
         if missing:
-            known.update(await self._begin(user_id, missing, ignored))
+            known.update(await self._begin(user_id, missing, history))
         found = {}
         for room in members:
             tally = known[room.nid]
@@ -199,7 +204,7 @@ class UnreadCounts:
         self,
         user_id: UserId,
         members: Mapping[Room, Member],
-        ignored: frozenset[UserId],
+        history: History,
     ) -> dict[int, Unread]:
         """Where to begin to count: at what was read, or at a tally that was kept."""
         nids = [room.nid for room in members]
@@ -210,7 +215,8 @@ class UnreadCounts:
             mark = marks[room.nid]
             start = await joined_since(self._live, member, user_id, mark.start)
             mark = Marks(start, mark.threads, mark.moved)
-            begun[room.nid] = Unread(mark, start, {}, ignored)
+            followed = history.follows_in(room.nid)
+            begun[room.nid] = Unread(mark, start, {}, history.ignored, followed)
         far = [room.nid for room in members if begun[room.nid].upto < room.recent_from]
         if far:
             async with self._db.read() as tx:
@@ -231,7 +237,7 @@ class UnreadCounts:
         if history.is_default_in(room.room_id, tally.upto, upto):
             async for digests in self.pages.digests(room, tally.upto, upto):
                 for digest in digests:
-                    sums.add(digest, *digest.means(user_id))
+                    sums.add(digest, *digest.means(user_id, tally.followed))
                 await self._keep_sums(room, sums, seen)
         else:
             judge = Judge(self._live, room, history)
@@ -248,7 +254,7 @@ class UnreadCounts:
         """Keep a tally in the database when the way was long."""
         if sums.since_kept >= _LONG_WAY:
             sums.since_kept = 0
-            tally = Unread(sums.marks, sums.upto, sums.counts, sums.ignored)
+            tally = replace(sums.begin, upto=sums.upto, counts=sums.counts)
             await self._keep(sums.user_id, room, tally, seen)
 
     async def _keep(
@@ -264,6 +270,7 @@ class _Sums:
 
     def __init__(self, user_id: UserId, begin: Unread) -> None:
         self.user_id = user_id
+        self.begin = begin
         self.marks = begin.marks
         self.ignored = begin.ignored
         self.upto = begin.upto
@@ -314,7 +321,19 @@ class Judge:
         if evaluator.asks_levels or mentions_room(event.pdu):
             levels = await levels_at(self._live, event)
         name = await self._display_name()
-        return evaluator.evaluate(Occasion(event.pdu, self._room.joined, name, levels))
+        follows = await self._follows(event)
+        return evaluator.evaluate(
+            Occasion(event.pdu, self._room.joined, name, levels, follows)
+        )
+
+    async def _follows(self, event: StoredEvent) -> bool | None:
+        """Whether the user follows the event's thread; None: it is in none."""
+        if not self._history.extras.thread_subscriptions:
+            return None
+        thread = await root_of(self._live.events, event)
+        if thread is None or not is_thread_id(thread):
+            return None
+        return thread in self._history.follows_in(self._room.nid)
 
     async def _display_name(self) -> str | None:
         if not self._has_name:

@@ -46,7 +46,10 @@ _MANY: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """One event. `reads`: who sends it has read its thread up to it."""
+    """One event. `reads`: who sends it has read its thread up to it.
+
+    `open`: it notifies those, and only those, who follow its thread (MSC4306).
+    """
 
     position: int
     sender: str
@@ -55,11 +58,19 @@ class Digest:
     notifies: bool = False
     highlights: bool = False
     mentions: frozenset[str] = _NOBODY
+    open: bool = False
 
-    def means(self, user_id: str) -> tuple[bool, bool]:
-        """Whether it notifies a member with predefined rules, and whether loudly."""
+    def means(
+        self, user_id: str, followed: frozenset[str] = _NOBODY
+    ) -> tuple[bool, bool]:
+        """Whether it notifies a member with predefined rules, and whether loudly.
+
+        `followed` are the threads of the room that the member follows.
+        """
         if user_id in self.mentions:
             return True, True
+        if self.open:
+            return self.thread in followed, False
         return self.notifies, self.highlights
 
 
@@ -111,8 +122,15 @@ def digest_of(
     reads = pdu.type != "m.room.member"
     if event.redaction is not None:
         return Digest(position, pdu.sender, thread, reads)
-    occasion = Occasion(pdu, _MANY, levels=levels)
-    outcome = _evaluator(extras, mentioned=False).evaluate(occasion)
+    evaluator = _evaluator(extras, mentioned=False)
+    follows, is_open = None, False
+    if extras.thread_subscriptions and thread != MAIN:
+        follows = False
+        followed = Occasion(pdu, _MANY, levels=levels, follows=True)
+        is_open = evaluator.evaluate(followed).notifies
+    occasion = Occasion(pdu, _MANY, levels=levels, follows=follows)
+    outcome = evaluator.evaluate(occasion)
+    is_open = is_open and not outcome.notifies
     mentions = mentioned_in(pdu, our_name)
     if mentions:
         loud = _evaluator(extras, mentioned=True).evaluate(occasion)
@@ -125,6 +143,7 @@ def digest_of(
         outcome.notifies,
         outcome.highlights,
         mentions,
+        is_open,
     )
 
 
@@ -208,6 +227,7 @@ class Digests:
 _READS: Final = 1
 _NOTIFIES: Final = 2
 _HIGHLIGHTS: Final = 4
+_OPEN: Final = 8
 
 
 def encode_digests(digests: Iterable[Digest]) -> str:
@@ -223,6 +243,7 @@ def encode_digests(digests: Iterable[Digest]) -> str:
             _READS * each.reads
             + _NOTIFIES * each.notifies
             + _HIGHLIGHTS * each.highlights
+            + _OPEN * each.open
         )
         row = [each.position, number(each.sender), number(each.thread), flags]
         rows.append([*row, *(number(user_id) for user_id in sorted(each.mentions))])
@@ -241,6 +262,7 @@ def decode_digests(text: str) -> list[Digest]:
             bool(flags & _NOTIFIES),
             bool(flags & _HIGHLIGHTS),
             frozenset(texts[number] for number in mentions) if mentions else _NOBODY,
+            bool(flags & _OPEN),
         )
         for position, sender, thread, flags, *mentions in rows
     ]

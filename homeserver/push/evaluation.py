@@ -12,6 +12,7 @@ from federation.auth_rules.power_levels import PowerLevels
 from federation.canonical_json import JsonObject, JsonValue
 from federation.pdu import Pdu
 from homeserver.globs import MAX_PATTERN, Glob
+from homeserver.push import rules
 from homeserver.push.rules import Rule, RuleKind, Ruleset
 
 _MEMBER_COUNT: Final = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})")
@@ -24,13 +25,15 @@ _SCALARS: Final = (str, int, bool, type(None))
 class Occasion:
     """An event, and what conditions ask of its room and of the one who is told.
 
-    `levels` None: the sender may not notify the whole room.
+    `levels` None: the sender may not notify the whole room. `follows`: whether who is
+    told follows the event's thread; None: it is in none.
     """
 
     event: Pdu
     joined: int
     display_name: str | None = None
     levels: PowerLevels | None = None
+    follows: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ def _compile(condition: JsonValue) -> Condition | None:
             return _member_count(condition.get("is"))
         case "sender_notification_permission":
             return _sender_may_notify(condition.get("key"))
+        case rules.THREAD_SUBSCRIPTION:
+            return _follows(condition.get("subscribed"))
         case _:
             return None
 
@@ -267,6 +272,13 @@ def _member_count(wanted: JsonValue) -> Condition | None:
             return lambda occasion: occasion.joined >= number
         case _:
             return lambda occasion: occasion.joined == number
+
+
+def _follows(wanted: JsonValue) -> Condition | None:
+    """Whether the user follows the thread; out of threads it is neither. MSC4306."""
+    if not isinstance(wanted, bool):
+        return None
+    return lambda occasion: occasion.follows is wanted
 
 
 def _sender_may_notify(key: JsonValue) -> Condition | None:

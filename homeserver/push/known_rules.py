@@ -1,8 +1,8 @@
 """The rules of users, compiled, with the positions since which they hold."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from federation.ids import UserId
@@ -13,6 +13,7 @@ from homeserver.live.live import Live
 from homeserver.push import store
 from homeserver.push.evaluation import Evaluator
 from homeserver.push.rules import NO_EXTRAS, Extras, Ruleset, ruleset_of
+from homeserver.relations import subscriptions
 
 _BYTES: Final = 32 * MIB
 _EACH: Final = 400  # bytes, roughly; and of each rule and each who is ignored
@@ -32,11 +33,17 @@ class History:
     extras: Extras = NO_EXTRAS
     # Of what they send nothing counts; unlike rules, as it is now.
     ignored: frozenset[UserId] = frozenset()
+    # The threads that they follow, by room number; also as it is now.
+    followed: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     def at(self, position: int) -> Evaluator | None:
         """The rules in force at a position; None: the predefined ones."""
         index = bisect_right(self.since, position) - 1
         return None if index < 0 else self.evaluators[index]
+
+    def follows_in(self, room_nid: int) -> frozenset[str]:
+        """The threads of a room that they follow."""
+        return self.followed.get(room_nid, frozenset())
 
     def is_default_in(self, room_id: str, after: int, upto: int) -> bool:
         """Whether the predefined rules alone judge the room's events in between."""
@@ -47,7 +54,8 @@ class History:
 
 def _cost_of(history: History) -> int:
     rules = sum(len(of) for each in history.rulesets for of in each.rules.values())
-    return _EACH + _RULE * rules + _IGNORED * len(history.ignored)
+    threads = sum(map(len, history.followed.values()))
+    return _EACH + _RULE * rules + _IGNORED * (len(history.ignored) + threads)
 
 
 class KnownRules:
@@ -63,12 +71,17 @@ class KnownRules:
         # Counts what was forgotten, so that what is being read does not outlive it.
         self._changes = 0
         live.on_change(Kind.ACCOUNT_DATA, self._on_change)
+        live.on_change(Kind.THREADS, self._on_threads)
         live.on_reset(self._on_reset)
 
     def _on_change(self, _position: int, change: Change) -> None:
         if change.room_nid is None and change.user_id is not None:
             self._changes += 1
             self._histories.pop(UserId(change.user_id))
+
+    def _on_threads(self, _position: int, change: Change) -> None:
+        self._changes += 1
+        self._histories.pop(UserId(change.user_id or ""))
 
     def _on_reset(self) -> None:
         self._changes += 1
@@ -83,6 +96,9 @@ class KnownRules:
         ignored = await self._live.ignored.by(user_id)
         async with self._db.read() as tx:
             read = await store.read_history(tx, user_id)
+            followed: Mapping[int, frozenset[str]] = {}
+            if self._extras.thread_subscriptions:
+                followed = await subscriptions.followed(tx, user_id)
         rulesets = [ruleset_of(user_id, each, self._extras) for _, each in read]
         history = History(
             user_id,
@@ -91,6 +107,7 @@ class KnownRules:
             [Evaluator(ruleset) for ruleset in rulesets],
             self._extras,
             ignored,
+            followed,
         )
         if changes == self._changes:
             self._histories.put(user_id, history)

@@ -50,6 +50,7 @@ class _Badges:
     """For each room where it stood, and what was not read of it then."""
 
     ignored: frozenset[UserId]  # by the user, when it was counted
+    followed: Mapping[int, frozenset[str]]  # threads, too
     of_rooms: Mapping[int, tuple[int, int]]
 
 
@@ -81,10 +82,13 @@ class Newsroom:
         user = await self._live.user(user_id)
         joined = {n: m for n, m in user.rooms.items() if m.membership == "join"}
         pulses = await self._live.pulses(joined)
-        ignored = await self._live.ignored.by(user_id)
+        history = await self._counts.rules.of(user_id)
+        ignored, followed = history.ignored, history.followed
         remembered = self._badges.get(user_id)
         known: Mapping[int, tuple[int, int]] = {}
-        if remembered is not None and remembered.ignored == ignored:
+        if remembered is not None and (
+            (remembered.ignored, remembered.followed) == (ignored, followed)
+        ):
             known = remembered.of_rooms
         badges: dict[int, tuple[int, int]] = {}
         moved: dict[int, Member] = {}
@@ -102,7 +106,7 @@ class Newsroom:
         open_ = {n: m for n, m in moved.items() if pulses[n].events > marks[n].start}
         for nid, unread in (await self._unread(user_id, open_, upto)).items():
             badges[nid] = (badges[nid][0], unread.total()[0])
-        self._badges.put(user_id, _Badges(ignored, badges))
+        self._badges.put(user_id, _Badges(ignored, followed, badges))
         return sum(number for _, number in badges.values())
 
     async def _unread(
@@ -140,7 +144,7 @@ class Newsroom:
                 read = marks.threads.get(digest.thread, 0)
                 if digest.sender == user_id or digest.position <= read:
                     continue
-                if is_default and not digest.means(user_id)[0]:
+                if is_default and not digest.means(user_id, unread.followed)[0]:
                     continue
                 outcome = await judge.outcome(event)
                 if outcome.notifies:

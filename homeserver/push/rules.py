@@ -23,6 +23,7 @@ MAX_BYTES: Final = 256 * 1024  # of all that a user changed, as JSON
 # "Clients and homeservers MUST ignore these actions".
 _HISTORICAL: Final = ("dont_notify", "coalesce")
 MASTER: Final = ".m.rule.master"
+THREAD_SUBSCRIPTION: Final = "io.element.msc4306.thread_subscription"
 ENCRYPTED_EVENT: Final = ".org.matrix.msc4028.encrypted_event"
 
 
@@ -35,6 +36,7 @@ class RuleKind(Enum):
 
     OVERRIDE = "override"
     CONTENT = "content"
+    POSTCONTENT = "postcontent"  # MSC4306: predefined ones only
     ROOM = "room"
     SENDER = "sender"
     UNDERRIDE = "underride"
@@ -130,6 +132,7 @@ class Extras:
     """Predefined rules of proposals that not every server offers."""
 
     encrypted_events: bool = False
+    thread_subscriptions: bool = False
 
 
 NO_EXTRAS: Final = Extras()
@@ -246,12 +249,23 @@ def _default_underrides() -> Iterator[Rule]:
         yield _unstable(name, [of_that], "notify")
 
 
+def _default_postcontents() -> Iterator[Rule]:
+    """Whether a message in a thread notifies is decided here. MSC4306."""
+    for name, subscribed in (("unsubscribed", False), ("subscribed", True)):
+        condition: JsonObject = {"kind": THREAD_SUBSCRIPTION, "subscribed": subscribed}
+        actions = ("notify", _LOUD) if subscribed else ()
+        rule_id = f".io.element.msc4306.rule.{name}_thread"
+        yield _unstable(rule_id, [condition], *actions)
+
+
 def default_rules(
     kind: RuleKind, user_id: str, extras: Extras = NO_EXTRAS
 ) -> Sequence[Rule]:
     """The predefined rules of a kind, in order."""
     if kind is RuleKind.OVERRIDE:
         return tuple(_default_overrides(user_id, extras))
+    if kind is RuleKind.POSTCONTENT and extras.thread_subscriptions:
+        return tuple(_default_postcontents())
     return tuple(_default_underrides()) if kind is RuleKind.UNDERRIDE else ()
 
 
@@ -271,6 +285,7 @@ class Ruleset:
         return {
             kind.value: [rule.as_json() for rule in self.rules[kind]]
             for kind in RuleKind
+            if self.rules[kind] or kind is not RuleKind.POSTCONTENT
         }
 
     def is_default_in(self, room_id: str) -> bool:
@@ -374,6 +389,8 @@ def parse_rule(kind: RuleKind, rule_id: str, body: JsonObject) -> Rule:
 
     Raises: M_INVALID_PARAM, M_MISSING_PARAM, M_BAD_JSON.
     """
+    if kind is RuleKind.POSTCONTENT:
+        raise errors.invalid_param("All rules of this kind are the server's.")
     if rule_id.startswith("."):
         raise errors.invalid_param("Rule IDs with a dot in front are the server's.")
     if "/" in rule_id or "\\" in rule_id:

@@ -50,7 +50,7 @@ async def read_content(tx: Tx, user_id: UserId, extras: Extras) -> JsonObject:
 
 def extras_of(config: Push) -> Extras:
     """The rules beside the specification's that the operator wants."""
-    return Extras(encrypted_events=config.encrypted_events)
+    return Extras(config.encrypted_events, config.thread_subscriptions)
 
 
 def defaults(config: Push) -> Mapping[str, Callable[[UserId], JsonObject]]:

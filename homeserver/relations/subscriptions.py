@@ -87,6 +87,18 @@ async def read_subscription(
     )
 
 
+async def followed(tx: Tx, user_id: UserId) -> dict[int, frozenset[str]]:
+    """The threads that a user follows, by room number."""
+    rows = await tx.fetch(
+        """
+        SELECT room_nid, array_agg(thread_id) FROM thread_subscriptions
+         WHERE user_id = $1 AND subscribed GROUP BY room_nid
+        """,
+        user_id,
+    )
+    return {nid: frozenset(thread_ids) for nid, thread_ids in rows}
+
+
 async def read_changes(
     tx: Tx, user_id: UserId, since: int, upto: int, limit: int
 ) -> list[Subscription]:

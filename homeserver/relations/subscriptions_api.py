@@ -1,6 +1,6 @@
 """The endpoints by which users follow threads. MSC4306, MSC4308.
 
-Push rules do not ask for it yet, so `/versions` does not promise it.
+Push rules ask for it where `[push] thread_subscriptions` is on; `/versions` says so.
 """
 
 from typing import Final
@@ -27,10 +27,11 @@ SUBSCRIPTION: Final = (
     "/_matrix/client/unstable/io.element.msc4306"
     "/rooms/{roomId}/thread/{eventId}/subscription"
 )
+FLAG: Final = "org.matrix.msc4306"
 MOST: Final = 100
 
 
-@route("PUT", SUBSCRIPTION, auth=by_access_token, limit=writes)
+@route("PUT", SUBSCRIPTION, auth=by_access_token, limit=writes, flag=FLAG)
 async def put_thread_subscription(ctx: Context, request: ClientRequest) -> Answer:
     """Follow a thread. Raises: M_NOT_FOUND, and the proposal's two errors. MSC4306."""
     body = request.json_object(empty_ok=True)
@@ -50,7 +51,7 @@ async def put_thread_subscription(ctx: Context, request: ClientRequest) -> Answe
     return {}
 
 
-@route("DELETE", SUBSCRIPTION, auth=by_access_token, limit=writes)
+@route("DELETE", SUBSCRIPTION, auth=by_access_token, limit=writes, flag=FLAG)
 async def delete_thread_subscription(ctx: Context, request: ClientRequest) -> Answer:
     """Follow a thread no longer. Raises: M_NOT_FOUND. MSC4306."""
     room_nid, thread_id = await _thread(ctx, request)
@@ -61,7 +62,7 @@ async def delete_thread_subscription(ctx: Context, request: ClientRequest) -> An
     return {}
 
 
-@route("GET", SUBSCRIPTION, auth=by_access_token)
+@route("GET", SUBSCRIPTION, auth=by_access_token, flag=FLAG)
 async def get_thread_subscription(ctx: Context, request: ClientRequest) -> Answer:
     """How the user follows a thread. Raises: M_NOT_FOUND when not at all. MSC4306."""
     room_nid, thread_id = await _thread(ctx, request)
