@@ -79,6 +79,11 @@ class RoomEventFilter(EventFilter, frozen=True):
         return senders is not None or rel_types is not None
 
     @property
+    def keeps_all_alone(self) -> bool:
+        """Whether no event can fail it, whatever relates to the event."""
+        return self.keeps_all and not self.asks_for_children
+
+    @property
     def _asks_for_relations(self) -> bool:
         return (
             self.rel_types is not None

@@ -89,7 +89,7 @@ async def joined_section(
     if moved:
         heroes = await read_heroes(live, room, request.viewer.user_id)
     state = await state_section(
-        sources, request, room, timeline, change, upto, heroes, whole=whole
+        sources, request, room, timeline, change, upto, heroes, write, whole=whole
     )
     ephemeral = extras.ephemeral.get(room.nid, ())
     account_data = extras.account_data.get(room.nid, ())
@@ -109,7 +109,7 @@ async def joined_section(
             "limited": timeline.limited,
             "prev_batch": str(timeline.prev_batch),
         },
-        request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
+        request.state_name: {"events": state},  # type: ignore[dict-item]
         "account_data": {"events": list(account_data)},
         "ephemeral": {"events": list(ephemeral)},
         **_unread(request, unread),

@@ -67,7 +67,7 @@ async def left_section(
         since,
         request.filter.room.timeline,
     )
-    state: list[Sight] = []
+    state: list[Rendered] = []
     if timeline.sights:
         whole = since is None or request.full_state
         change = await read_change(
@@ -81,6 +81,7 @@ async def left_section(
             change,
             member.position,
             (),
+            write,
             whole=whole,
         )
     return {
@@ -89,7 +90,7 @@ async def left_section(
             "limited": timeline.limited,
             "prev_batch": str(timeline.prev_batch),
         },
-        request.state_name: {"events": [write(sight) for sight in state]},  # type: ignore[misc]
+        request.state_name: {"events": state},  # type: ignore[dict-item]
         "account_data": {"events": list(account_data)},
     }
 

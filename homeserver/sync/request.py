@@ -46,6 +46,12 @@ class SyncRequest:
         return self.filter.room.state.lazy_load_members
 
     @property
+    def is_plain(self) -> bool:
+        """Whether events are written whole, in the format of clients."""
+        wanted = self.filter
+        return wanted.event_format != "federation" and wanted.event_fields is None
+
+    @property
     def state_name(self) -> str:
         """The section that holds state."""
         if not self.use_state_after:

@@ -1,18 +1,21 @@
 """The state section of a room: what a client must know beside the timeline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from federation.ids import UserId
 from federation.pdu import StateKey
-from homeserver.events.client_format import Sight
+from homeserver.events.client_format import Sight, Viewer
+from homeserver.events.member_texts import read_member_texts
 from homeserver.live.room import Room
 from homeserver.rooms.kept import kept_sights
 from homeserver.rooms.viewing import state_sights
-from homeserver.sync.request import Sources, SyncRequest
+from homeserver.sync.request import Rendered, Sources, SyncRequest
 from homeserver.sync.timelines import Timeline, room_state_at
 
 MEMBER = "m.room.member"
+_FEW: Final = 20  # members so few are read to be kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,10 @@ async def state_section(
     change: StateChange,
     upto: int,
     heroes: Iterable[UserId],
+    write: Callable[[Sight], Rendered],
     *,
     whole: bool,
-) -> list[Sight]:
+) -> list[Rendered]:
     """The state events to send, after lazy loading and the filter."""
     wanted = request.filter.room.state
     nids = change.nids
@@ -124,11 +128,36 @@ async def state_section(
             needed.add(request.viewer.user_id)
             needed.update(heroes)
         nids = await _lazily(sources, request, room, timeline, change, needed, upto)
+    if request.is_plain and wanted.keeps_all_alone and wanted.limit is None:
+        return await written_state(sources, request.viewer, nids, write)
     sights = await state_sights(sources.live, nids.values())
     kept = await kept_sights(sources.db, wanted, sights)
     if wanted.limit is not None:
         kept = kept[: wanted.limit]
-    return kept
+    return [write(sight) for sight in kept]
+
+
+async def written_state(
+    sources: Sources,
+    viewer: Viewer,
+    nids: Mapping[StateKey, int],
+    write: Callable[[Sight], Rendered],
+) -> list[Rendered]:
+    """State as clients get it; members that are not at hand are not kept for it."""
+    live = sources.live
+    absent = [
+        nid
+        for key, nid in nids.items()
+        if key[0] == MEMBER and live.events.cached(nid) is None
+    ]
+    if len(absent) <= _FEW:
+        return [write(sight) for sight in await state_sights(live, nids.values())]
+    texts = await read_member_texts(sources.db, absent, viewer.user_id)
+    others = [nid for nid in nids.values() if nid not in texts]
+    written: list[Rendered] = [write(s) for s in await state_sights(live, others)]
+    now_ms = sources.clock.ms()
+    written += (text.written(now_ms) for text in texts.values())
+    return written
 
 
 async def claimed_members(

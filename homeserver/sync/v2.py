@@ -5,6 +5,7 @@ Spec: client-server-api#syncing
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -24,10 +25,14 @@ from homeserver.sync import (
 from homeserver.sync.joined import Extras, joined_section
 from homeserver.sync.left import left_section, pending_section, read_stripped
 from homeserver.sync.request import Sources, SyncRequest, renderer
+from homeserver.sync.states import MEMBER
 from homeserver.sync.sticky import read_sticky
 from homeserver.sync.unwritten import Unwritten
 
 _ROOMS_AT_ONCE: Final = 50
+# What is read of each room beforehand: its newest events, and entries of its state.
+_RECENT: Final = 20
+_STATE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +227,7 @@ async def _joined_sections(
 ) -> AsyncIterator[tuple[Room, JsonObject]]:
     write = renderer(request, sources.clock.ms())
     keeps = request.filter.room.keeps_room
-    async for batch in _batches(sources, members):
+    async for batch in _batches(sources, request, members):
         rooms = {
             room: members[room.nid]
             for room in batch
@@ -255,29 +260,49 @@ async def _joined_sections(
                 yield room, section
 
 
-async def _rooms(sources: Sources, nids: Iterable[int]) -> AsyncIterator[Room]:
-    async for batch in _batches(sources, nids):
+async def _rooms(
+    sources: Sources, request: SyncRequest, nids: Iterable[int]
+) -> AsyncIterator[Room]:
+    async for batch in _batches(sources, request, nids):
         for room in batch:
             yield room
 
 
-async def _batches(sources: Sources, nids: Iterable[int]) -> AsyncIterator[list[Room]]:
+async def _batches(
+    sources: Sources, request: SyncRequest, nids: Iterable[int]
+) -> AsyncIterator[list[Room]]:
     """Those rooms, loaded some at a time, so that memory stays bounded."""
     wanted = list(nids)
     for start in range(0, len(wanted), _ROOMS_AT_ONCE):
         batch = wanted[start : start + _ROOMS_AT_ONCE]
         rooms = await sources.live.rooms(batch)
-        await prefetch(sources, rooms.values())
+        await _prefetch(sources, request, rooms.values())
         yield [rooms[nid] for nid in batch if nid in rooms]
 
 
-async def prefetch(sources: Sources, rooms: Iterable[Room]) -> None:
-    """Read what the sections of these rooms will want in one query."""
-    nids = {nid for room in rooms for _, nid in list(room.recent)[-20:]}
-    for room in rooms:
-        if len(room.state) <= 100:
-            nids.update(room.state.values())
-    await sources.live.events.by_nids(nids)
+async def _prefetch(
+    sources: Sources, request: SyncRequest, rooms: Iterable[Room]
+) -> None:
+    """Read what the sections of these rooms will want, of all of them at once.
+
+    Of members only who spoke last: all of them are read where they are wanted.
+    """
+    recent = {room: [nid for _, nid in list(room.recent)[-_RECENT:]] for room in rooms}
+    nids = {nid for newest in recent.values() for nid in newest}
+    is_whole = request.since is None or request.full_state
+    if is_whole:
+        for room in recent:
+            others = (nid for key, nid in room.state.items() if key[0] != MEMBER)
+            nids.update(islice(others, _STATE))
+    events = await sources.live.events.by_nids(nids)
+    if not is_whole:
+        return
+    members: set[int] = set()
+    for room, newest in recent.items():
+        speakers = {events[nid].pdu.sender for nid in newest if nid in events}
+        keys = [(MEMBER, str(each)) for each in (*speakers, request.viewer.user_id)]
+        members.update(room.state[key] for key in keys if key in room.state)
+    await sources.live.events.by_nids(members)
 
 
 async def _other_rooms(
@@ -296,7 +321,7 @@ async def _other_rooms(
             stripped = await read_stripped(tx, user_id, pending)
     for name, members in (("invite", invited), ("knock", moved.knocked)):
         sections: dict[str, JsonValue] = {}
-        async for room in _rooms(sources, members):
+        async for room in _rooms(sources, request, members):
             if keeps(room.room_id):
                 shown = await pending_section(
                     sources.live, room, members[room.nid], stripped.get(room.nid, ())
@@ -308,7 +333,7 @@ async def _other_rooms(
     left: dict[str, JsonValue] = {}
     unwritten = Unwritten()
     write = renderer(request, sources.clock.ms())
-    async for room in _rooms(sources, moved.left):
+    async for room in _rooms(sources, request, moved.left):
         if keeps(room.room_id):
             member = moved.left[room.nid]
             account_data = extras.account_data.get(room.nid, ())

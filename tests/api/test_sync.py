@@ -360,3 +360,42 @@ async def test_a_shutdown_answers_who_waits(another, person):
     reply = await waiting
     assert time.monotonic() - started < 5
     assert reply["next_batch"]
+
+
+async def test_members_are_the_same_where_they_are_not_at_hand(hearth, person, alice):
+    room = await alice.creates_room(preset="public_chat")
+    crowd = [await person() for _ in range(22)]
+    for one in crowd:
+        await one.joins(room)
+    state = path("rooms", room, "state")
+    for one, name in ((crowd[0], 'Zoë "\\\\" 😀\n'), (crowd[1], "to be redacted")):
+        own = {"membership": "join", "displayname": name, "more": {"big": 2**53 - 1}}
+        await one.put(f"{state}/m.room.member/{one.user_id}", own)
+    members = (await alice.get(path("rooms", room, "members")))["chunk"]
+    event_ids = {each["state_key"]: each["event_id"] for each in members}
+    await alice.redacts(room, event_ids[crowd[1].user_id])
+    for n in range(20):  # what was said last is at hand in any case
+        await alice.sends(room, f"message {n}")
+    at_hand = await members_told(alice, room)
+    loaded = await hearth.ctx.live.room(room)
+    for member in loaded.members.values():
+        hearth.ctx.live.events.forget(member.event_nid)
+    told = await members_told(alice, room)
+    assert len(told) == 23
+    assert told == at_hand
+    assert told[crowd[0].user_id]["content"]["displayname"].startswith("Zoë")
+    assert "displayname" not in told[crowd[1].user_id]["content"]
+    assert "redacted_because" in told[crowd[1].user_id]["unsigned"]
+
+
+async def members_told(client, room: str, **query: str) -> dict:
+    """The members in an initial sync, by their IDs, without what time changes."""
+    chosen = json.dumps({"room": {"timeline": {"limit": 1}}})
+    reply = await client.get(path("sync"), filter=chosen, **query)
+    section = reply["rooms"]["join"][room]
+    told = {}
+    for event in [*section["state"]["events"], *section["timeline"]["events"]]:
+        if event["type"] == "m.room.member":
+            assert event["unsigned"].pop("age") >= 0
+            told[event["state_key"]] = event
+    return told

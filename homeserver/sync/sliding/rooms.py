@@ -15,13 +15,13 @@ from homeserver.events.client_format import Sight, stripped
 from homeserver.events.filters import RoomEventFilter
 from homeserver.live.room import Room
 from homeserver.push.counts import Unread
-from homeserver.rooms.viewing import Reader, state_sights
+from homeserver.rooms.viewing import Reader
 from homeserver.sync.left import read_farewell
 from homeserver.sync.sliding.connection import LIVE, Phase, Sent
 from homeserver.sync.sliding.request import MAX_TIMELINE
 from homeserver.sync.sliding.required import MEMBER, RoomConfig
 from homeserver.sync.sliding.scene import Place, Scene, Section
-from homeserver.sync.states import claimed_members, whole_state
+from homeserver.sync.states import claimed_members, whole_state, written_state
 from homeserver.sync.summary import read_heroes
 from homeserver.sync.timelines import Timeline, read_timeline, room_state_at
 
@@ -279,8 +279,9 @@ async def _add_needed(
 
 
 async def _put_state(scene: Scene, section: Json, change: _StateChange) -> None:
-    sights = await state_sights(scene.sources.live, change.nids.values())
-    written: list[object] = [scene.write(sight) for sight in sights]
+    written: list[object] = list(
+        await written_state(scene.sources, scene.viewer, change.nids, scene.write)
+    )
     if scene.is_newer:  # others take every entry for an event
         written += [{"type": t, "state_key": key} for t, key in change.gone]
     section["required_state"] = written
