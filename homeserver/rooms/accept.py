@@ -1,43 +1,45 @@
-"""Judging and storing events of other servers: checks 4 to 7 on receipt of a PDU.
+"""Taking events of other servers into a room, once they were judged.
 
-Before this: the event has the right format (1), its signatures (2) and hashes (3) were
-checked, its auth_events are stored, and its prev_events are stored with their states or
-the caller brings the state before it (`missing`).
+What comes together is taken together. Where a room is forked, its state has to be
+resolved: once for all of them and not for each, unless one of them would be refused by
+the state as it was before the others.
 
 Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 """
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
 
 import asyncpg
 import structlog
 
 from federation import auth_rules
-from federation.errors import Rejected
-from federation.ids import EventId, ServerName
-from federation.pdu import Pdu, StateKey
 from homeserver.db.pool import Database
-from homeserver.events import store
-from homeserver.events.sticky import sticky_ms
-from homeserver.events.sticky_store import insert_sticky
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
 from homeserver.live.partial import note_servers
 from homeserver.live.room import Head, Room
 from homeserver.live.steps import Conflict, Step
 from homeserver.live.writers import RoomWriter
-from homeserver.rooms.build import CREATE, note_redaction
+from homeserver.rooms.build import note_redaction
 from homeserver.rooms.current import note_state
 from homeserver.rooms.extremities import covered_by
-from homeserver.rooms.policy import POLICY, is_advised_against
+from homeserver.rooms.judging import (
+    Incoming,
+    Judged,
+    is_unjudged,
+    judge,
+    state_pdus_of,
+    store_aside,
+)
 from homeserver.rooms.redact_on_ban import redacted_by
 from homeserver.rooms.reversals import reversals
-from homeserver.state.states import NodeRow, insert_nodes
 
-_TRIES = 5
+_TRIES: Final = 5
 
 log = structlog.get_logger(__name__)
 
@@ -51,86 +53,37 @@ class Outcome(Enum):
     KNOWN = "known"  # it was judged before
 
 
-class LacksEvents(Exception):  # noqa: N818 - tells the caller what to fetch
-    """The event cannot be judged before these others are stored with their states."""
-
-    def __init__(self, auth_events: Iterable[EventId], prev: Iterable[EventId]) -> None:
-        super().__init__("auth_events or prev_events are not stored")
-        self.auth_events = tuple(auth_events)
-        self.prev_events = tuple(prev)
+Taken = tuple[Outcome, StoredEvent | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A PDU on its way in.
-
-    `vouched`: whether the server named by `join_authorised_via_users_server` signed it.
-    `outgoing`: whether we are to pass it on to the room's servers: it was handed to us
-    as to a resident server.
-    `begins`: the room begins here, or after an absence anew, with this event. It is our
-    user's join through another server: the state before it becomes the room's state and
-    what we knew before counts no more.
-    `state_before`: given when prev_events are missing, then `missing` names them.
-    `recommended`: what the room's policy server makes of it; None: it was not asked.
-    `ours`: it was made here, and is not stored unless it is accepted. `txn` is the
-    device and the transaction ID that it was sent under.
-    """
-
-    pdu: Pdu
-    vouched: bool = True
-    recommended: bool | None = None
-    ours: bool = False
-    txn: tuple[str, str] | None = None
-    state_before: int | None = None
-    missing: tuple[EventId, ...] = ()
-    outgoing: bool = False
-    begins: bool = False
-    # With `begins`: the state lacks members, and these servers can tell them.
-    lacks_members_of: tuple[ServerName, ...] = ()
-    whole_root: int | None = None  # the state with all of them, where they are stored
-
-
-@dataclass(slots=True)
-class _Judged:
-    """An event with all that was found out about it."""
-
-    event: StoredEvent
-    state_events: Mapping[StateKey, Pdu]  # that authorise it, before the event
-    create: Pdu | None
-    nodes: list[NodeRow]
-    awaited: bool  # a stored event names it in its prev_events
-    redactions: list[int]  # that wait for it
-    is_outlier: bool  # it was stored before, as an outlier
-
-
-async def accept(
-    db: Database, live: Live, room: Room, incoming: Incoming
-) -> tuple[Outcome, StoredEvent | None]:
+async def accept(db: Database, live: Live, room: Room, incoming: Incoming) -> Taken:
     """Judge an event and store it: accepted, soft-failed or rejected.
 
     Raises: LacksEvents; Unsigned, when the room's policy server has to be asked;
     Conflict when other processes keep writing to the room.
     """
+    (result,) = await accept_all(db, live, room, (incoming,))
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+async def accept_all(
+    db: Database, live: Live, room: Room, incomings: Sequence[Incoming]
+) -> list[Taken | Exception]:
+    """The same for several, in their order; what became of each, or what it raises.
+
+    Raises: Conflict when other processes keep writing to the room.
+    """
     for attempt in range(_TRIES):
         with contextlib.suppress(Conflict):
             async with live.retrying(room, attempt):
                 async with live.writers.hold(room) as writer:
-                    outcome, event, step = await _accept(db, live, writer, incoming)
-                    if step is not None:
-                        _submit(live, writer, step)
-                if step is not None:
-                    await _committed(live, step)
-                return outcome, event
+                    taking = _Taking(db, live, writer)
+                    results = await taking.take_all(incomings)
+                await _committed(live, taking.steps)
+                return [_taken(result) for result in results]
     raise Conflict
-
-
-def _submit(live: Live, writer: RoomWriter, step: Step) -> None:
-    """Hand the step to the committer. Raises: Overloaded."""
-    try:
-        writer.submit(step)
-    except BaseException:
-        _discard(live, step.events)
-        raise
 
 
 def _discard(live: Live, events: Iterable[StoredEvent]) -> None:
@@ -139,15 +92,27 @@ def _discard(live: Live, events: Iterable[StoredEvent]) -> None:
         live.events.discard(event)
 
 
-async def _committed(live: Live, step: Step) -> None:
-    """Wait for the commit. Raises: Conflict, when another process was first."""
-    try:
-        await step.future
-    except BaseException as error:
-        _discard(live, step.events)
-        if _is_known_meanwhile(error):
-            raise Conflict from error
-        raise
+async def _committed(live: Live, steps: Sequence[Step]) -> None:
+    """Wait for the commits. Raises: Conflict, when another process was first."""
+    ends = await asyncio.gather(
+        *(step.future for step in steps), return_exceptions=True
+    )
+    failed = [end for end in ends if isinstance(end, BaseException)]
+    for step, end in zip(steps, ends, strict=True):
+        if isinstance(end, BaseException):
+            _discard(live, step.events)
+    if failed and _is_known_meanwhile(failed[0]):
+        raise Conflict from failed[0]
+    if failed:
+        raise failed[0]
+
+
+def _taken(result: Judged | Taken | Exception) -> Taken | Exception:
+    if not isinstance(result, Judged):
+        return result
+    if result.problem is not None:
+        return result.problem
+    return Outcome.ACCEPTED, result.event
 
 
 def _is_known_meanwhile(error: BaseException) -> bool:
@@ -158,304 +123,186 @@ def _is_known_meanwhile(error: BaseException) -> bool:
     )
 
 
-async def _accept(
-    db: Database, live: Live, writer: RoomWriter, incoming: Incoming
-) -> tuple[Outcome, StoredEvent | None, Step | None]:
-    pdu = incoming.pdu
-    known = await live.events.by_id(pdu.event_id)
-    if known is not None and not _is_unjudged(known):
-        return Outcome.KNOWN, known, None
-    if incoming.begins and writer.room.is_resident:
-        # Another process has brought the room in meanwhile: this is one join more.
-        incoming = replace(incoming, begins=False)
-    judged: _Judged | None = None
-    try:
-        with writer.unmoved():
-            judged = await _judge(db, live, writer, incoming, known)
-            if judged.event.rejected is None and not judged.event.soft_failed:
-                step = await _step(live, writer, judged, incoming)
-                return Outcome.ACCEPTED, judged.event, step
-            # What it rests on may be on its way only; it must not outlast it.
-            await writer.settled()
-            # Nor may it be refused because of a state that is no longer the room's.
-            await live.follower.was_behind()
-    except BaseException:
-        if judged is not None:
-            _discard(live, (judged.event,))
-        raise
-    if not incoming.ours:
-        await _store_aside(db, live, judged)
-    event = judged.event
-    log.info(
-        "event not accepted",
-        event_id=pdu.event_id,
-        room_id=pdu.room_id,
-        rejected=event.rejected,
-        soft_failed=event.soft_failed,
-    )
-    outcome = Outcome.SOFT_FAILED if event.rejected is None else Outcome.REJECTED
-    return outcome, event, None
+@dataclass(slots=True)
+class _Taking:
+    """Some events on their way into a room, under its writer.
 
-
-def _is_unjudged(event: StoredEvent) -> bool:
-    """Whether it is an outlier: stored because others rest on it, not as history."""
-    return event.position is None and event.state_before is None
-
-
-async def _judge(
-    db: Database,
-    live: Live,
-    writer: RoomWriter,
-    incoming: Incoming,
-    known: StoredEvent | None,
-) -> _Judged:
-    pdu, room = incoming.pdu, writer.room
-    auth = await live.events.by_ids(pdu.auth_events)
-    prev = await live.events.by_ids(pdu.prev_events)
-    _check_all_there(incoming, auth, prev)
-    before = await _state_before(live, room, incoming, prev.values())
-    create = await _create(live, writer, before)
-    keys = auth_rules.auth_keys(
-        pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
-    )
-    unknown = members_in(auth.values()) if _is_partial(writer, incoming) else {}
-    at_event = unknown | await state_pdus_of(live, await live.states.get(before, keys))
-    rejected = refusal_by_auth_events(pdu, auth, create, vouched=incoming.vouched)
-    if rejected is None and known is not None:
-        rejected = known.rejected
-    rejected = rejected or refusal(pdu, at_event, create, vouched=incoming.vouched)
-    soft_failed = False
-    if rejected is None and before != writer.head.state_root and not incoming.begins:
-        nids = {k: nid for k in keys if (nid := writer.state_nid(k)) is not None}
-        now = unknown | await state_pdus_of(live, nids)
-        soft_failed = refusal(pdu, now, create, vouched=incoming.vouched) is not None
-    if rejected is None and not soft_failed and not incoming.begins:
-        at = writer.state_nid(POLICY)
-        soft_failed = await is_advised_against(
-            live, room, at, pdu, said=incoming.recommended
-        )
-    if known is None:
-        await live.events.numbers.reserve(1)
-    nid = live.events.numbers.next() if known is None else known.nid
-    after, nodes = before, list[NodeRow]()
-    if pdu.key is not None and rejected is None:
-        after, nodes = await live.states.update(before, room.nid, {pdu.key: nid})
-    async with db.read() as tx:
-        awaited, redactions = await store.read_expectations(tx, room.nid, pdu.event_id)
-    return _Judged(
-        event=StoredEvent(
-            nid=nid,
-            room_nid=room.nid,
-            pdu=pdu,
-            position=None,
-            # Those that are missing are linked when they arrive.
-            prev_nids=tuple(
-                event.nid for e, event in prev.items() if e not in incoming.missing
-            ),
-            auth_nids=tuple(event.nid for event in auth.values()),
-            state_before=before,
-            state_after=after,
-            room_state=None,
-            size=len(pdu.text),
-            rejected=rejected,
-            soft_failed=soft_failed,
-            outgoing=incoming.outgoing,
-            txn_device=incoming.txn[0] if incoming.txn else None,
-            txn_id=incoming.txn[1] if incoming.txn else None,
-        ),
-        state_events=at_event,
-        create=create,
-        nodes=nodes,
-        awaited=awaited,
-        redactions=redactions,
-        is_outlier=known is not None,
-    )
-
-
-def _is_partial(writer: RoomWriter, incoming: Incoming) -> bool:
-    if incoming.begins:
-        return bool(incoming.lacks_members_of)
-    return writer.head.partial is not None
-
-
-def members_in(auth: Iterable[StoredEvent]) -> dict[StateKey, Pdu]:
-    """The memberships that an event's auth_events claim.
-
-    They stand for what a state that lacks members does not say.
+    `open` are those that are accepted and in no step yet, `ends` the room's extremities
+    with them.
     """
-    return {
-        event.pdu.key: event.pdu
-        for event in auth
-        if event.rejected is None
-        and event.pdu.key is not None
-        and event.pdu.type == "m.room.member"
-    }
+
+    db: Database
+    live: Live
+    writer: RoomWriter
+    open: list[Judged] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    async def take_all(
+        self, incomings: Sequence[Incoming]
+    ) -> list[Judged | Taken | Exception]:
+        """Take them in their order. Raises: Conflict."""
+        try:
+            results = [await self._try(incoming) for incoming in incomings]
+            await self._close()
+        except BaseException:
+            _discard(self.live, (each.event for each in self.open))
+            raise
+        return results
+
+    async def _try(self, incoming: Incoming) -> Judged | Taken | Exception:
+        try:
+            return await self._take(incoming)
+        except Conflict:
+            raise
+        except Exception as error:  # noqa: BLE001 - for the caller; it spoils no other
+            return error
+
+    async def _take(self, incoming: Incoming) -> Judged | Taken:
+        live, writer = self.live, self.writer
+        known = await live.events.by_id(incoming.pdu.event_id)
+        if known is not None and not is_unjudged(known):
+            return Outcome.KNOWN, known
+        if incoming.begins and writer.room.is_resident:
+            # Another process has brought the room in meanwhile: this is one join more.
+            incoming = replace(incoming, begins=False)
+        judged = await self._judge(incoming, known)
+        if not judged.is_accepted and self.open:
+            # Perhaps only by the state as it was before the others came.
+            await self._close()
+            judged = await self._judge(incoming, known)
+        if judged.is_accepted:
+            await self._add(judged)
+            return judged
+        if not incoming.ours:
+            await store_aside(self.db, live, judged)
+        event = judged.event
+        log.info(
+            "event not accepted",
+            event_id=incoming.pdu.event_id,
+            room_id=incoming.pdu.room_id,
+            rejected=event.rejected,
+            soft_failed=event.soft_failed,
+        )
+        is_soft = event.rejected is None
+        return Outcome.SOFT_FAILED if is_soft else Outcome.REJECTED, event
+
+    async def _judge(self, incoming: Incoming, known: StoredEvent | None) -> Judged:
+        writer = self.writer
+        judged: Judged | None = None
+        try:
+            with writer.unmoved():
+                judged = await judge(self.db, self.live, writer, incoming, known)
+                if not judged.is_accepted and not self.open:
+                    # What it rests on may be on its way only; it must not outlast it.
+                    await writer.settled()
+                    # Nor may it be refused because of a state that is no longer the
+                    # room's.
+                    await self.live.follower.was_behind()
+        except BaseException:
+            if judged is not None:
+                _discard(self.live, (judged.event,))
+            raise
+        return judged
+
+    async def _add(self, judged: Judged) -> None:
+        live, event = self.live, judged.event
+        ends = self.ends if self.open else list(self.writer.head.extremities)
+        if judged.incoming.begins:
+            ends = []
+        covered = await covered_by(live, event)
+        ends = [nid for nid in ends if nid not in covered]
+        if not judged.awaited or not ends:
+            ends.append(event.nid)
+        live.events.put(event)
+        self.open.append(judged)
+        self.ends = ends
+        if judged.incoming.begins or live.resolver.is_known(await self._roots()):
+            await self._close()
+
+    async def _roots(self) -> list[int]:
+        """The states after the extremities."""
+        at_ends = await self.live.events.by_nids(self.ends)
+        return [e.state_after for e in at_ends.values() if e.state_after is not None]
+
+    async def _close(self) -> None:
+        """Hand the open events to the committer. Raises: Conflict."""
+        if not self.open:
+            return
+        try:
+            with self.writer.unmoved():
+                step = await self._step()
+            self.writer.submit(step)
+            self.steps.append(step)
+        except BaseException as error:
+            _discard(self.live, (each.event for each in self.open))
+            if isinstance(error, Conflict) or not isinstance(error, Exception):
+                raise
+            for each in self.open:
+                each.problem = error
+        finally:
+            self.open = []
+
+    async def _step(self) -> Step:
+        """The step that puts the open events into the room's timeline."""
+        live, writer, head = self.live, self.writer, self.writer.head
+        room, last = writer.room, self.open[-1]
+        resolved = await live.resolver.explain(
+            room.version, room.nid, await self._roots()
+        )
+        root = resolved.root
+        for each in self.open:
+            # Until the last of them the room's state is as it was.
+            state = root if each is last else head.state_root
+            each.event = replace(each.event, room_state=state)
+            live.events.put(each.event)
+        # An outlier's number may be tried several times, so it guards nothing.
+        await live.events.numbers.reserve(1)
+        step = Step(
+            room=room,
+            expected=head.guard,
+            head=Head(
+                guard=live.events.numbers.next(),
+                extremities=tuple(self.ends),
+                state_root=root,
+                depth=max(head.depth, *(each.event.pdu.depth for each in self.open)),
+                partial=head.partial,
+            ),
+            events=[each.event for each in self.open],
+        )
+        for each in self.open:
+            await _note(live, step, each)
+        await note_state(live, writer, step, root)
+        begins = last.incoming.begins
+        if not begins and (
+            len(step.events) > 1 or last.event.state_before != head.state_root
+        ):
+            step.reversals = await reversals(
+                live, step.events, step.state, writer.state_nid, resolved
+            )
+        if begins:
+            servers = last.incoming.lacks_members_of
+            step.head = replace(step.head, partial=frozenset(servers) or None)
+            step.awaits_members, step.is_whole = servers, not servers
+            step.whole_root = last.incoming.whole_root
+            note_servers(step, head)
+        return step
 
 
-def _check_all_there(
-    incoming: Incoming,
-    auth: Mapping[EventId, StoredEvent],
-    prev: Mapping[EventId, StoredEvent],
-) -> None:
-    lacking_auth = [e for e in incoming.pdu.auth_events if e not in auth]
-    lacking_prev = [
-        event_id
-        for event_id in incoming.pdu.prev_events
-        if event_id not in prev or prev[event_id].state_after is None
-    ]
-    if incoming.state_before is not None:
-        lacking_prev = []
-    if lacking_auth or lacking_prev:
-        raise LacksEvents(lacking_auth, lacking_prev)
-
-
-async def _state_before(
-    live: Live, room: Room, incoming: Incoming, prev: Iterable[StoredEvent]
-) -> int:
-    if incoming.begins and incoming.state_before is not None:
-        return incoming.state_before
-    roots = [event.state_after for event in prev if event.state_after is not None]
-    if incoming.state_before is not None:
-        roots.append(incoming.state_before)
-    return await live.resolver.resolve(room.version, room.nid, roots)
-
-
-async def _create(live: Live, writer: RoomWriter, before: int) -> Pdu | None:
-    nid = writer.state_nid(CREATE)
-    if nid is None:  # the room begins
-        nid = (await live.states.get(before, (CREATE,))).get(CREATE)
-    event = None if nid is None else await live.events.by_nid(nid)
-    return None if event is None else event.pdu
-
-
-async def state_pdus_of(
-    live: Live, nids: Mapping[StateKey, int]
-) -> dict[StateKey, Pdu]:
-    """The events of those numbers, by their keys."""
-    events = await live.events.by_nids(nids.values())
-    return {key: events[nid].pdu for key, nid in nids.items()}
-
-
-def refusal_by_auth_events(
-    pdu: Pdu,
-    auth: Mapping[EventId, StoredEvent],
-    create: Pdu | None,
-    *,
-    vouched: bool,
-) -> str | None:
-    """Check 4: the rules on the event's own auth_events, as a state."""
-    rejected = {e for e, event in auth.items() if event.rejected is not None}
-    pdus = [event.pdu for event in auth.values()]
-    try:
-        auth_rules.check_auth_events(pdu, pdus, rejected, create)
-    except Rejected as refused:
-        return str(refused)
-    state = {p.key: p for p in pdus if p.key is not None}
-    return refusal(pdu, state, create, vouched=vouched)
-
-
-def refusal(
-    pdu: Pdu, state: Mapping[StateKey, Pdu], create: Pdu | None, *, vouched: bool
-) -> str | None:
-    """Checks 5 and 6: the rules on a state; why they refuse the event, if they do."""
-    try:
-        auth_rules.check(pdu, state, create=create, vouched=vouched)
-    except Rejected as refused:
-        return str(refused)
-    return None
-
-
-async def refusal_now(live: Live, room: Room, pdu: Pdu) -> str | None:
-    """Why the room as it is now refuses a message event, if it does."""
-    keys = auth_rules.auth_keys(
-        pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
-    )
-    nids = {key: room.state[key] for key in (*keys, CREATE) if key in room.state}
-    state = await state_pdus_of(live, nids)
-    return refusal(pdu, state, state.get(CREATE), vouched=True)
-
-
-async def _store_aside(db: Database, live: Live, judged: _Judged) -> None:
-    """Store a rejected or soft-failed event: known, but in nobody's timeline."""
+async def _note(live: Live, step: Step, judged: Judged) -> None:
+    """Note in the step what belongs to one event."""
     event = judged.event
-    key_nids = {}
-    if event.pdu.key is not None:
-        interned = await live.states.keys.intern((event.pdu.key,))
-        key_nids[event.nid] = interned[event.pdu.key]
-    async with db.transaction() as tx:
-        if judged.nodes:
-            await insert_nodes(tx, judged.nodes)
-        if judged.is_outlier:
-            await store.judge_outlier(tx, event)
-        else:
-            await store.insert_events(tx, (event,), key_nids)
-        nids = await store.read_nids(tx, (event.event_id,))
-        if nids[event.event_id] != event.nid:
-            raise Conflict  # another process has stored it meanwhile
-        if event.rejected is None and sticky_ms(event.pdu) is not None:
-            # Perhaps its sender may send it after all, before it sticks no longer.
-            await insert_sticky(tx, ((event, None),))
-    live.events.put(event)
-
-
-async def _step(
-    live: Live, writer: RoomWriter, judged: _Judged, incoming: Incoming
-) -> Step:
-    """The step that puts the event into the room's timeline."""
-    event, room, head = judged.event, writer.room, writer.head
-    covered = await covered_by(live, event)
-    extremities = [
-        n for n in head.extremities if n not in covered and not incoming.begins
-    ]
-    if not judged.awaited or not extremities:
-        extremities.append(event.nid)
-    live.events.put(event)
-    at_heads = await live.events.by_nids(extremities)
-    resolved = await live.resolver.explain(
-        room.version,
-        room.nid,
-        [e.state_after for e in at_heads.values() if e.state_after is not None],
-    )
-    root = resolved.root
-    event = replace(event, room_state=root)
-    live.events.put(event)
-    judged.event = event
-    # An outlier's number may be tried several times, so it guards nothing.
-    await live.events.numbers.reserve(1)
-    step = Step(
-        room=room,
-        expected=head.guard,
-        head=Head(
-            guard=live.events.numbers.next(),
-            extremities=tuple(extremities),
-            state_root=root,
-            depth=max(head.depth, event.pdu.depth),
-            partial=head.partial,
-        ),
-        events=[event],
-        nodes=judged.nodes,
-        missing=[(event_id, event.nid) for event_id in incoming.missing],
-        arrived=[event.event_id] if judged.awaited else [],
-    )
+    step.nodes += judged.nodes
+    step.missing += [(event_id, event.nid) for event_id in judged.incoming.missing]
+    if judged.awaited:
+        step.arrived.append(event.event_id)
     if event.pdu.key is not None:
         interned = await live.states.keys.intern((event.pdu.key,))
         step.key_nids[event.nid] = interned[event.pdu.key]
-    await note_state(live, writer, step, root)
-    if event.state_before != head.state_root and not incoming.begins:
-        step.reversals = await reversals(
-            live, event, step.state, writer.state_nid, resolved
-        )
-    if incoming.begins:
-        servers = incoming.lacks_members_of
-        step.head = replace(step.head, partial=frozenset(servers) or None)
-        step.awaits_members, step.is_whole = servers, not servers
-        step.whole_root = incoming.whole_root
-        note_servers(step, head)
     await _note_redactions(live, step, judged)
-    return step
 
 
-async def _note_redactions(live: Live, step: Step, judged: _Judged) -> None:
+async def _note_redactions(live: Live, step: Step, judged: Judged) -> None:
     event = judged.event
     if event.pdu.redacts is not None:
         target = await live.events.by_id(event.pdu.redacts)

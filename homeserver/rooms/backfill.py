@@ -26,8 +26,8 @@ from homeserver.events.stored import StoredEvent
 from homeserver.live.changes import Change, Kind
 from homeserver.live.room import Room
 from homeserver.live.steps import Conflict
-from homeserver.rooms.accept import refusal, refusal_by_auth_events
 from homeserver.rooms.build import CREATE
+from homeserver.rooms.judging import refusal, refusal_by_auth_events
 from homeserver.rooms.missing import (
     Source,
     Unfetchable,

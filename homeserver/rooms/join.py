@@ -33,14 +33,14 @@ from federation.pdu import Pdu, StateKey, parse_pdu
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from federation.wire import calls, calls_rooms
 from federation.wire.client import Limits
-from federation.wire.errors import WireError
 from homeserver.context import Context
 from homeserver.live.room import Room
-from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept
 from homeserver.rooms.build import NewEvent
 from homeserver.rooms.checked import check_events
 from homeserver.rooms.create import insert_room
 from homeserver.rooms.handshake import VOUCHER, Completed, complete, through_any
+from homeserver.rooms.judging import Incoming, LacksEvents
 from homeserver.rooms.missing import Source, accept_with_what_it_needs
 from homeserver.rooms.outliers import (
     places_of,
@@ -110,7 +110,7 @@ async def _join_through(
     user_id: UserId,
     content: JsonObject,
 ) -> None:
-    await _say_goodbye_first(ctx, server, room_id)
+    await _say_goodbye_first(ctx, server, limits, room_id)
     template = await calls_rooms.make_join(
         ctx.wire, server, room_id, user_id, ROOM_VERSIONS, limits=limits
     )
@@ -135,11 +135,15 @@ async def _join_through(
     await _take_room(ctx, room_id, completed.version, signed, joined, lacks)
 
 
-async def _say_goodbye_first(ctx: Context, server: ServerName, room_id: RoomId) -> None:
+async def _say_goodbye_first(
+    ctx: Context, server: ServerName, limits: Limits, room_id: RoomId
+) -> None:
     """Tell the server what we said last in a room that we have left.
 
     A leave that is still on its way would arrive after the join and count against it.
     The room would be split: the others would leave us out, and tell us nothing of it.
+
+    Raises: WireError, and then nobody is to join through that server.
     """
     room = await ctx.live.room(room_id)
     if room is None or room.is_resident:
@@ -149,12 +153,8 @@ async def _say_goodbye_first(ctx: Context, server: ServerName, room_id: RoomId) 
     if not ours:
         return
     transaction = Transaction(ctx.server_name, ctx.clock.ms(), tuple(ours[:MAX_PDUS]))
-    try:
-        await calls.send_transaction(
-            ctx.wire, server, f"{_GOODBYE}{secrets.token_urlsafe(12)}", transaction
-        )
-    except WireError as error:
-        log.info("last words not taken", server=server, reason=str(error))
+    txn_id = f"{_GOODBYE}{secrets.token_urlsafe(12)}"
+    await calls.send_transaction(ctx.wire, server, txn_id, transaction, limits=limits)
 
 
 async def _as_signed(

@@ -29,8 +29,8 @@ from homeserver.errors import MatrixError
 from homeserver.live.committer import Overloaded
 from homeserver.live.room import Room, RoomDelta
 from homeserver.live.steps import Conflict
-from homeserver.rooms.accept import state_pdus_of
 from homeserver.rooms.build import CREATE, NewEvent
+from homeserver.rooms.judging import state_pdus_of
 from homeserver.rooms.send import send_event
 from homeserver.rooms.visibility import DUMMY_EVENT
 

@@ -34,8 +34,9 @@ from homeserver.context import Context
 from homeserver.events.stored import StoredEvent
 from homeserver.live.committer import Overloaded
 from homeserver.live.room import Room
-from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept, accept_all
 from homeserver.rooms.checked import check_events
+from homeserver.rooms.judging import Incoming, LacksEvents
 from homeserver.rooms.outliers import root_of_state, store_outliers
 from homeserver.rooms.policy import Judgement, Unsigned, judge
 from homeserver.server_keys.verify import KeyUnknown, Verified
@@ -228,7 +229,8 @@ async def fetch_events(
 async def _accept_previous(source: Source, pdu: Pdu) -> None:
     """Fetch what came before the event since the last that we have, and accept it."""
     async with source.ctx.turns.take(("gap", source.room.nid, source.servers[0])):
-        for earlier in await _fetch_previous(source, pdu):
+        found = await _fetch_previous(source, pdu)
+        for earlier in await _rest_of(source, found):
             try:
                 await accept_with_what_it_needs(
                     source, earlier, asks_for_previous=False
@@ -239,6 +241,17 @@ async def _accept_previous(source: Source, pdu: Pdu) -> None:
                     event_id=earlier.pdu.event_id,
                     reason=str(error),
                 )
+
+
+async def _rest_of(source: Source, found: Sequence[Verified]) -> list[Verified]:
+    """Accept those that need nothing else, all together; the others."""
+    incomings = [Incoming(each.pdu, each.vouched) for each in found]
+    outcomes = await accept_all(source.ctx.db, source.ctx.live, source.room, incomings)
+    return [
+        each
+        for each, outcome in zip(found, outcomes, strict=True)
+        if isinstance(outcome, Exception)
+    ]
 
 
 async def _fetch_previous(source: Source, pdu: Pdu) -> list[Verified]:

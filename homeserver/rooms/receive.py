@@ -25,7 +25,8 @@ from homeserver.live.committer import Overloaded
 from homeserver.live.room import Room
 from homeserver.live.steps import Conflict
 from homeserver.rooms import acl, aside
-from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept_all
+from homeserver.rooms.judging import Incoming, LacksEvents
 from homeserver.rooms.missing import (
     Source,
     Unfetchable,
@@ -40,8 +41,6 @@ Results = dict[str, str | None]
 
 # The sender gives up after a minute, and repeats all of it.
 RECEIVE_SECONDS: Final = 45.0
-# Events of one room that are on their way into one commit.
-_AT_ONCE: Final = 10
 _JOIN_SECONDS: Final = 20.0
 
 log = structlog.get_logger(__name__)
@@ -188,28 +187,20 @@ def _parse(
 async def _accept_what_is_complete(
     ctx: Context, room: Room, events: Sequence[Verified], results: Results
 ) -> list[Verified]:
-    """Accept events in their order, several on their way at once.
-
-    Each is judged when the one before it is on its way to the committer, so that they
-    share commits. Gives those for which something has to be fetched first.
-    """
+    """Accept events in their order; gives those that something is to be fetched for."""
+    incomings = [Incoming(each.pdu, each.vouched) for each in events]
+    try:
+        outcomes = await accept_all(ctx.db, ctx.live, room, incomings)
+    except Conflict as error:
+        outcomes = [error for _ in events]
     rest: list[Verified] = []
-    for start in range(0, len(events), _AT_ONCE):
-        batch = events[start : start + _AT_ONCE]
-        outcomes = await asyncio.gather(
-            *(
-                accept(ctx.db, ctx.live, room, Incoming(each.pdu, each.vouched))
-                for each in batch
-            ),
-            return_exceptions=True,
-        )
-        for each, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, LacksEvents | Unsigned | Overloaded):
-                rest.append(each)
-            elif isinstance(outcome, BaseException):
-                results[each.pdu.event_id] = _failure(each.pdu, outcome)
-            else:
-                results[each.pdu.event_id] = _result(*outcome)
+    for each, outcome in zip(events, outcomes, strict=True):
+        if isinstance(outcome, LacksEvents | Unsigned | Overloaded):
+            rest.append(each)
+        elif isinstance(outcome, Exception):
+            results[each.pdu.event_id] = _failure(each.pdu, outcome)
+        else:
+            results[each.pdu.event_id] = _result(*outcome)
     return rest
 
 

@@ -31,11 +31,12 @@ from homeserver import errors
 from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.live.room import Room
-from homeserver.rooms.accept import Incoming, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept
 from homeserver.rooms.aside import set_membership
 from homeserver.rooms.build import Draft
 from homeserver.rooms.create import insert_room
 from homeserver.rooms.handshake import complete, refusal, through_any
+from homeserver.rooms.judging import Incoming
 from homeserver.rooms.stripped import (
     read_stripped_events,
     read_stripped_state,

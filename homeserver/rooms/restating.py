@@ -18,9 +18,9 @@ from homeserver.live.partial import note_servers
 from homeserver.live.room import Head
 from homeserver.live.steps import Restated, Step
 from homeserver.live.writers import RoomWriter
-from homeserver.rooms.accept import refusal, state_pdus_of
 from homeserver.rooms.build import CREATE
 from homeserver.rooms.current import note_changes
+from homeserver.rooms.judging import refusal, state_pdus_of
 from homeserver.state.states import insert_nodes
 
 

@@ -20,8 +20,9 @@ from homeserver.events.stored import StoredEvent
 from homeserver.live.committer import is_duplicate_transaction
 from homeserver.live.room import Room
 from homeserver.live.steps import Conflict
-from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept
 from homeserver.rooms.build import Builder, Draft, NewEvent
+from homeserver.rooms.judging import Incoming, LacksEvents
 from homeserver.rooms.partial import until_whole
 from homeserver.rooms.policy import (
     POLICY,

@@ -21,7 +21,7 @@ from homeserver.live.changes import Change, Kind, Positioned
 from homeserver.live.live import Live
 from homeserver.live.room import Room, RoomDelta
 from homeserver.live.steps import Consequence, Step
-from homeserver.rooms.accept import refusal_now
+from homeserver.rooms.judging import refusal_now
 
 EVERY_S: Final = 5.0
 

@@ -78,6 +78,11 @@ class Resolver:
         """The root of the resolved state; its nodes are stored when this returns."""
         return (await self.explain(version, room_nid, roots)).root
 
+    def is_known(self, roots: Iterable[int]) -> bool:
+        """Whether there is nothing to resolve, or it was resolved lately."""
+        distinct = frozenset(roots)
+        return len(distinct) <= 1 or self._memo.get(distinct) is not None
+
     async def explain(
         self, version: RoomVersion, room_nid: int, roots: Iterable[int]
     ) -> Resolved:

@@ -85,3 +85,28 @@ async def test_a_knock_can_be_taken_back_while_its_server_is_away(
     await bob.is_shown(room, "invite")
     await bob.joins(room)
     await agree(room, a, b)
+
+
+async def test_who_comes_back_at_once_has_said_goodbye_before(
+    world: World, a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    """The server that could not be told is thought to be away, but the user insists."""
+    room = await alice.creates_room(preset="public_chat")
+    await bob.joins(room, via=alice)
+    await alice.sees_member(room, bob, "join")
+    world.part(a, b)
+    await bob.leaves(room)
+    # Nobody is to send it on its own, so that it is not told just in time.
+    told = [list(process.ctx.on_sign_of_life) for process in b.processes]
+    for process in b.processes:
+        process.ctx.wire.backoff.failed(a.name, process.ctx.clock.ms() / 1000)
+        process.ctx.on_sign_of_life.clear()
+    world.heal()
+    await bob.joins(room, via=alice)
+    for process, listeners in zip(b.processes, told, strict=True):
+        process.ctx.on_sign_of_life.extend(listeners)
+    await bob.sends(room, "back again")
+    await alice.sees(room, "back again")
+    joined = await alice.state_of(room, "m.room.member", bob.user_id)
+    assert joined["membership"] == "join"
+    await agree(room, a, b)

@@ -7,6 +7,8 @@ What must be agreed on, where the specification itself lets servers differ:
   others soft-fail, since a ban or a closed door came first there, leaves its server
   alone with its view: nobody tells it of what it does not know. Such a server is left
   out, but only if that is how it came to be alone. Spec: server-server-api#soft-failure
+- Who crashes while joining may be in the room for the others and not know of it. The
+  user, who got no answer, asks again; then both know.
 - Versions 1 and 2 lose with the redaction of a redaction what it redacts, and reject
   what redacts nothing, unless its sender has the power to redact. Who gets it only then
   rejects it, and nobody rests on it. Spec: rooms/v1#redactions
@@ -47,6 +49,7 @@ class Story:
         self.room = ""
         self.log: list[str] = []
         self.acknowledged: dict[str, str] = {}  # event ID → its sender
+        self.unanswered: set[str] = set()  # whose join ended with a crash
         self.messages: list[str] = []
         self.redactions: list[str] = []
         self.redacted: set[str] = set()  # those of the redactions that were redacted
@@ -96,7 +99,10 @@ class Story:
     async def joins(self, who: str) -> int:
         via = course.dice.choice([node.name for node in self.nodes])
         path = f"join/{quote(self.room, safe='')}"
-        return (await self._call(who, "POST", path, {}, server_name=via))[0]
+        status, _ = await self._call(who, "POST", path, {}, server_name=via)
+        if status == 0:
+            self.unanswered.add(who)
+        return status
 
     async def _sets_power(self, who: str, power: int, *users: str) -> None:
         status, levels = await self._in_room(who, "GET", "state/m.room.power_levels/")
@@ -221,6 +227,8 @@ class Story:
             if not node.is_up:
                 await node.start()
         self.note("── healed")
+        for who in sorted(self.unanswered):
+            await self.joins(who)
         problem = ""
         for number in range(ROUNDS):
             for who in await self._joined():

@@ -17,6 +17,7 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.context import Context
 from homeserver.live.live import Live
+from homeserver.live.reversals import read_reversals
 from homeserver.rooms.build import NewEvent
 from homeserver.rooms.create import NewRoom, make_room
 from homeserver.rooms.send import send_event
@@ -91,6 +92,70 @@ async def test_what_was_resolved_is_remembered_in_any_order(ctx, monkeypatch):
     monkeypatch.setattr(Resolver, "_separate", again)
     for roots in ((first, second), (second, first), (second, first, second)):
         assert root == await resolver.resolve(forked.version, forked.room.nid, roots)
+
+
+async def test_what_comes_together_is_resolved_once(ctx, monkeypatch):
+    forked = await Forked.make(ctx, 60)
+    left, right = forked.branch("b.test", 20), forked.branch("c.test", 20)
+    await forked.accepts(*left)
+    count = 0
+    separate = Resolver._separate
+
+    async def counted(self, roots):
+        nonlocal count
+        count += 1
+        return await separate(self, roots)
+
+    monkeypatch.setattr(Resolver, "_separate", counted)
+    await forked.accepts_together(*right)
+    assert count == 1
+    room = await ctx.live.room(forked.room_id)
+    roots = await roots_of(ctx, left[-1], right[-1])
+    root = await ctx.live.resolver.resolve(forked.version, forked.room.nid, roots)
+    assert room.state == await ctx.live.states.items(root)
+    events = await ctx.live.events.by_ids(e.event_id for e in (left[-1], right[-1]))
+    assert set(room.head.extremities) == {event.nid for event in events.values()}
+    # What each changed and what was undone is told as if they had come one by one.
+    async with ctx.db.read() as tx:
+        told = await read_reversals(tx, forked.room_id, 100)
+    lost = {each.lost for each in told}
+    topics = [e.event_id for e in (*left, *right) if e.type == "m.room.topic"]
+    won = (await ctx.live.events.by_nid(room.state["m.room.topic", ""])).event_id
+    # Of each branch the last topic; those before it were followed by another.
+    assert lost & set(topics) == {topics[3], topics[7]} - {won}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_who_is_let_in_on_a_branch_may_come_in_at_once(ctx, together):
+    """Their own invite is part of what came together: the state must know of it."""
+    forked = await Forked.make(ctx, 5)
+    mod, other = forked.moderators
+    rules = {"join_rule": "invite"}
+    closed = forked.event(
+        mod, "m.room.join_rules", rules, "", [forked.join], {**forked.state}
+    )
+    await forked.accepts(closed)
+    guest = UserId("@guest:d.test")
+    state = dict(forked.state)
+    more = {"users": dict.fromkeys(forked.moderators, 100), "invite": 50}
+    steps = [
+        (other, "m.room.join_rules", {"join_rule": "invite"}, ""),
+        (other, "m.room.power_levels", more, ""),
+        (other, "m.room.member", {"membership": "invite"}, guest),
+        (guest, "m.room.member", {"membership": "join"}, guest),
+        (guest, "m.room.message", {"body": "hello"}, None),
+    ]
+    branch = [forked.join]
+    for who, kind, content, key in steps:
+        branch.append(forked.event(who, kind, content, key, branch[-1:], state))
+    if together:
+        await forked.accepts_together(*branch[1:])
+    else:
+        await forked.accepts(*branch[1:])
+    room = await ctx.live.room(forked.room_id)
+    assert room.is_joined(guest)
+    events = await ctx.live.events.by_ids(e.event_id for e in branch[1:])
+    assert not [e.pdu.type for e in events.values() if e.soft_failed]
 
 
 async def test_only_events_of_the_conflict_are_read(ctx, monkeypatch):

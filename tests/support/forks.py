@@ -19,8 +19,9 @@ from federation.room_versions import ROOM_VERSIONS, EventIdFormat
 from federation.signatures import SigningKey
 from homeserver.context import Context
 from homeserver.live.room import Room
-from homeserver.rooms.accept import Incoming, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept, accept_all
 from homeserver.rooms.create import insert_room
+from homeserver.rooms.judging import Incoming
 from homeserver.rooms.outliers import root_of_state, store_outliers
 from homeserver.server_keys.verify import Verified
 
@@ -144,3 +145,12 @@ class Forked:
                 self.ctx.db, self.ctx.live, self.room, Incoming(event)
             )
             assert outcome in (Outcome.ACCEPTED, Outcome.SOFT_FAILED), event.type
+
+    async def accepts_together(self, *events: Pdu) -> None:
+        """Take events as they come in one transaction."""
+        incomings = [Incoming(event) for event in events]
+        for result in await accept_all(
+            self.ctx.db, self.ctx.live, self.room, incomings
+        ):
+            assert not isinstance(result, Exception), result
+            assert result[0] in (Outcome.ACCEPTED, Outcome.SOFT_FAILED)

@@ -26,8 +26,9 @@ from homeserver.http.requests import FederationRequest
 from homeserver.http.routes import route
 from homeserver.live.room import Room
 from homeserver.rooms import restricted
-from homeserver.rooms.accept import Incoming, LacksEvents, Outcome, accept
+from homeserver.rooms.accept import Outcome, accept
 from homeserver.rooms.build import Builder, Draft, NewEvent
+from homeserver.rooms.judging import Incoming, LacksEvents
 from homeserver.rooms.policy import NotRecommended, Unsigned, recommended
 from homeserver.rooms.restricted import VOUCHER
 from homeserver.rooms.server_api.admission import (
