@@ -152,7 +152,7 @@ async def join_many_whole(contender: Contender, _scale: Scale) -> list[Figure]:
 
 
 ROWS: Final[dict[str, Row]] = {
-    "join 2,000": join_fewer,
-    "join 20,000": join_many,
-    "join 20,000 whole": join_many_whole,
+    "join_2000": join_fewer,
+    "join_20000": join_many,
+    "join_20000_whole": join_many_whole,
 }

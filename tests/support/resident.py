@@ -39,10 +39,10 @@ class CrowdedRoom:
     """A room of so many members, all of them of the peer, ready to be handed over."""
 
     def __init__(self, peer: Peer, members: int, *, can_omit: bool) -> None:
-        self._lies = LyingRoom(peer)
+        self.lies = LyingRoom(peer)
         self._can_omit = can_omit
-        base = self._lies.state
-        room = self._lies.room
+        base = self.lies.state
+        room = self.lies.room
         everybody: list[Pdu] = list(base)
         for n in range(members - 1):
             user_id = f"@member{n}:{peer.name}"
@@ -71,10 +71,11 @@ class CrowdedRoom:
 
     @property
     def room_id(self) -> str:
-        return self._lies.room_id
+        return self.lies.room_id
 
     async def _send_join(self, request: web.Request) -> web.Response:
-        join = parse_pdu(await request.json(), self._lies.version)
+        join = parse_pdu(await request.json(), self.lies.version)
+        self.lies.joined.append(join)
         if self._can_omit and request.query.get("omit_members") == "true":
             body = b'{"event":%b,"members_omitted":true,"servers_in_room":["%b"],' % (
                 join.text,
