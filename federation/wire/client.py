@@ -23,6 +23,7 @@ from federation.canonical_json import JsonObject, JsonValue
 from federation.errors import Malformed
 from federation.ids import ServerName
 from federation.signatures import SigningKey
+from federation.wire import pieces
 from federation.wire.addresses import AddressPolicy
 from federation.wire.backoff import Backoff
 from federation.wire.caching import retry_after
@@ -41,8 +42,6 @@ from federation.wire.transport import (
 )
 from federation.wire.web import Web
 
-# Parsing more than this takes over a few milliseconds and happens in a thread.
-_PARSE_INLINE_BYTES: Final = 100_000
 _MAX_MESSAGE: Final = 1000
 # Answers without an errcode that say nothing about the server behind a proxy.
 _ABOUT_THE_REQUEST: Final = frozenset({413, 429})
@@ -397,9 +396,7 @@ async def _json_of(answer: Answer) -> JsonValue:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Malformed(f"the answer is {media_type[:80]!r} and not JSON")
-    if len(answer.body) > _PARSE_INLINE_BYTES:
-        return await asyncio.to_thread(canonical_json.parse, answer.body)
-    return canonical_json.parse(answer.body)
+    return await pieces.parse(answer.body)
 
 
 def remote_error(destination: ServerName, answer: Answer, now: float) -> RemoteError:

@@ -1,11 +1,13 @@
 """The endpoints that send events and read a room's state."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+import orjson
 from orjson import Fragment
 
-from federation.canonical_json import MAX_INTEGER, JsonObject, JsonValue
+from federation.canonical_json import MAX_INTEGER, JsonObject
 from federation.ids import EventId, RoomId, UserId
 from homeserver import errors
 from homeserver.context import Context
@@ -15,7 +17,7 @@ from homeserver.events.stored import StoredEvent
 from homeserver.http import replies
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import writes
-from homeserver.http.replies import Answer, Reply
+from homeserver.http.replies import Answer, Reply, Stream
 from homeserver.http.requests import ClientRequest
 from homeserver.http.routes import route
 from homeserver.live import loading
@@ -31,6 +33,7 @@ _DELAY: Final = "org.matrix.msc4140.delay"
 _WITH_RELATIONS: Final = "org.matrix.msc3912.with_relations"
 _NOT_OF_REDACTIONS: Final = frozenset(("redacts", "with_rel_types", _WITH_RELATIONS))
 _KINDS: Final = 50
+_MEMBERS: Final = 250  # written in one go
 _STICKY: Final = "org.matrix.msc4354.sticky_duration_ms"
 # It becomes part of an index.
 _MAX_TXN_ID: Final = 255
@@ -251,16 +254,28 @@ async def get_joined_members_by_room(ctx: Context, request: ClientRequest) -> An
     """
     room_id = request.path(RoomId, "roomId")
     room = await joined_and_whole(ctx.live, room_id, request.user_id)
-    nids = {
-        user_id: member.event_nid
+    nids = [
+        (user_id, member.event_nid)
         for user_id, member in room.members.items()
         if member.membership == "join"
-    }
-    events = await ctx.live.events.by_nids(nids.values())
-    joined: dict[str, JsonValue] = {
-        user_id: _names_in(events[nid]) for user_id, nid in nids.items()
-    }
-    return {"joined": joined}
+    ]
+    return Stream(_joined(ctx, nids))
+
+
+async def _joined(
+    ctx: Context, nids: Sequence[tuple[UserId, int]]
+) -> AsyncIterator[bytes]:
+    """The members with their names, some at a time: there may be 100,000 of them."""
+    yield b'{"joined":{'
+    comma = b""
+    for start in range(0, len(nids), _MEMBERS):
+        some = nids[start : start + _MEMBERS]
+        events = await ctx.live.events.by_nids(nid for _, nid in some)
+        names = {user_id: _names_in(events[nid]) for user_id, nid in some}
+        yield comma + orjson.dumps(names)[1:-1]
+        comma = b","
+        await asyncio.sleep(0)  # others have their turn, also when all was at hand
+    yield b"}}"
 
 
 def _names_in(event: StoredEvent) -> JsonObject:

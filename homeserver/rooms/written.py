@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+import orjson
+
 from federation import canonical_json
-from federation.ids import EventId
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.context import Context
@@ -12,6 +13,7 @@ from homeserver.db.pool import Tx
 from homeserver.live.room import Room
 
 _BATCH: Final = 500
+_IDS: Final = 2000
 
 
 async def written_events(
@@ -51,10 +53,15 @@ def _redacted(text: str, version: RoomVersion) -> bytes:
     return canonical_json.encode(redact(event, version))
 
 
-async def event_ids_of(ctx: Context, nids: Sequence[int]) -> list[EventId]:
-    """The IDs of those events."""
-    async with ctx.db.read() as tx:
-        rows = await tx.fetch(
-            "SELECT event_id FROM events WHERE event_nid = ANY($1)", nids
-        )
-    return [EventId(row["event_id"]) for row in rows]
+async def written_ids(ctx: Context, nids: Sequence[int]) -> AsyncIterator[bytes]:
+    """The IDs of those events, in the same manner."""
+    comma = b""
+    for start in range(0, len(nids), _IDS):
+        async with ctx.db.read() as tx:
+            rows = await tx.fetch(
+                "SELECT event_id FROM events WHERE event_nid = ANY($1)",
+                nids[start : start + _IDS],
+            )
+        if rows:
+            yield comma + orjson.dumps([row["event_id"] for row in rows])[1:-1]
+            comma = b","

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from federation import bodies
-from federation.bodies import EventAtTime, RoomStateIds, Transaction
+from federation.bodies import EventAtTime, Transaction
 from federation.errors import Malformed
 from federation.ids import EventId, parse_event_id
 from homeserver import errors
@@ -25,7 +25,7 @@ from homeserver.rooms import acl
 from homeserver.rooms.history import read_near_time
 from homeserver.rooms.server_api.admission import Asker, admitted_asker, find_asker
 from homeserver.rooms.server_visibility import shown_to
-from homeserver.rooms.written import event_ids_of, written_events
+from homeserver.rooms.written import written_events, written_ids
 
 _V1: Final = "/_matrix/federation/v1"
 MAX_BACKFILL: Final = 100
@@ -147,10 +147,19 @@ async def get_room_state_ids(ctx: Context, request: FederationRequest) -> Answer
     Spec: server-server-api#get_matrixfederationv1state_idsroomid
     """
     _, nids, chain = await _state_before(ctx, request)
-    return RoomStateIds(
-        pdu_ids=tuple(await event_ids_of(ctx, nids)),
-        auth_chain_ids=tuple(await event_ids_of(ctx, chain)),
-    ).json
+    return Stream(_room_state_ids(ctx, nids, chain))
+
+
+async def _room_state_ids(
+    ctx: Context, nids: Sequence[int], chain: Sequence[int]
+) -> AsyncIterator[bytes]:
+    yield b'{"pdu_ids":['
+    async for part in written_ids(ctx, nids):
+        yield part
+    yield b'],"auth_chain_ids":['
+    async for part in written_ids(ctx, chain):
+        yield part
+    yield b"]}"
 
 
 async def _state_before(
