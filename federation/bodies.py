@@ -472,7 +472,9 @@ def parse_third_party_invite_exchange(body: JsonObject) -> ThirdPartyInviteExcha
     if content.get("membership") != "invite":
         raise Malformed("membership must be invite")
     third_party_invite = fields.obj(content, "third_party_invite")
-    fields.text(third_party_invite, "display_name")
+    # COMPAT(Synapse 1.163): it sends no `display_name`. The room's invite has it.
+    if "display_name" in third_party_invite:
+        fields.text(third_party_invite, "display_name")
     signed = fields.obj(third_party_invite, "signed")
     state_key = _parsed(body, "state_key", parse_user_id)
     if _parsed(signed, "mxid", parse_user_id) != state_key:

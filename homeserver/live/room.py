@@ -17,6 +17,7 @@ RECENT_EVENTS: Final = 60
 _ROOM_COST: Final = 4000  # bytes, roughly; of the room itself and of each entry
 _STATE_COST: Final = 250
 _MEMBER_COST: Final = 250
+_MANY: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,24 @@ class Room:
             + _MEMBER_COST * len(self.members)
         )
 
+    @property
+    def size(self) -> int:
+        """How many are joined; while not all of them are known, at least many.
+
+        Who hands over a room leaves out the members of large ones only.
+        """
+        return self.joined if self.head.partial is None else max(self.joined, _MANY)
+
     def is_joined(self, user_id: str) -> bool:
         """Whether the user is joined now."""
         member = self.members.get(UserId(user_id))
         return member is not None and member.membership == "join"
+
+    def may_be_joined(self, user_id: UserId) -> bool:
+        """The same; while not all members are known, whether the user may be one."""
+        if self.is_joined(user_id):
+            return True
+        return self.head.partial is not None and self.servers[server_of(user_id)] > 0
 
     @property
     def is_resident(self) -> bool:

@@ -323,7 +323,7 @@ class Judge:
         name = await self._display_name()
         follows = await self._follows(event)
         return evaluator.evaluate(
-            Occasion(event.pdu, self._room.joined, name, levels, follows)
+            Occasion(event.pdu, self._room.size, name, levels, follows)
         )
 
     async def _follows(self, event: StoredEvent) -> bool | None:

@@ -42,7 +42,7 @@ async def _move(ctx: Context, receipts: Sequence[edu.Receipt]) -> None:
     commits = []
     for each in receipts:
         room = await ctx.live.room(each.room_id)
-        if room is None or not room.is_joined(each.user_id):
+        if room is None or not room.may_be_joined(each.user_id):
             continue
         event = events.get(each.event_id)
         if event is not None and event.room_nid != room.nid:

@@ -19,7 +19,7 @@ async def receive(ctx: Context, origin: ServerName, content: JsonObject) -> None
     """Take an `m.typing` EDU. Raises: Malformed."""
     notice = edu.parse_typing(content, origin)
     room = await ctx.live.room(notice.room_id)
-    if room is None or not room.is_resident or not room.is_joined(notice.user_id):
+    if room is None or not room.is_resident or not room.may_be_joined(notice.user_id):
         return
     timeout_ms = TIMEOUT_MS if notice.typing else None
     await note_typing(ctx.live, room, notice.user_id, timeout_ms)

@@ -67,12 +67,17 @@ async def end(tx: Tx, batch: Sequence[Positioned[RunOut]]) -> None:
 
 
 async def typing_in(tx: Tx, room_nids: Sequence[int]) -> Mapping[int, Sequence[UserId]]:
-    """Which members type in each of these rooms; a room where nobody does is there."""
+    """Which members type in each of these rooms; a room where nobody does is there.
+
+    While a room's members are on their way, those count of whom nothing else is known.
+    """
     rows = await tx.fetch(
         """
         SELECT room_nid, user_id
-          FROM typing JOIN memberships USING (room_nid, user_id)
-         WHERE room_nid = ANY($1) AND until > now() AND membership = 'join'
+          FROM typing t LEFT JOIN memberships USING (room_nid, user_id)
+         WHERE room_nid = ANY($1) AND until > now()
+           AND (membership = 'join' OR membership IS NULL AND EXISTS
+                (SELECT FROM partial_rooms p WHERE p.room_nid = t.room_nid))
          ORDER BY user_id
         """,
         room_nids,

@@ -110,6 +110,15 @@ def test_what_one_end_writes_the_other_reads(parse, body) -> None:
     assert parse(body.json) == body
 
 
+def test_an_exchange_needs_no_name_which_the_room_has() -> None:
+    invite = {"membership": "invite", "third_party_invite": {"signed": SIGNED}}
+    body = EXCHANGE.json | {"content": invite}
+    assert bodies.parse_third_party_invite_exchange(body).json == body
+    invite["third_party_invite"] = {"signed": SIGNED, "display_name": 5}
+    with pytest.raises(Malformed):
+        bodies.parse_third_party_invite_exchange(body)
+
+
 @pytest.mark.parametrize(
     ("build", "parse", "value"),
     [
@@ -236,7 +245,7 @@ def test_version_1_answers_are_a_list() -> None:
         {"type": "m.room.message"},
         {"state_key": "@other:a.test"},
         {"content": {"membership": "join"}},
-        {"content": EXCHANGE.content | {"third_party_invite": {"signed": SIGNED}}},
+        {"content": EXCHANGE.content | {"third_party_invite": {"display_name": "a"}}},
     ],
 )
 def test_an_exchange_of_something_else_is_malformed(changes) -> None:

@@ -261,9 +261,15 @@ async def eventually(
 
 async def agree(room_id: str, *sites: Site, seconds: float = 20) -> None:
     """Wait until all sites have one state of the room."""
+    states: list[dict[tuple[str, str], str]] = []
 
     async def same() -> bool:
-        states = [await site.state_ids(room_id) for site in sites]
+        states[:] = [await site.state_ids(room_id) for site in sites]
         return all(state == states[0] for state in states)
 
-    await eventually(same, f"one state of {room_id}", seconds)
+    try:
+        await eventually(same, f"one state of {room_id}", seconds)
+    except AssertionError:
+        keys = {key for state in states for key, _ in state.items() ^ states[0].items()}
+        found = {key: [state.get(key) for state in states] for key in sorted(keys)}
+        raise AssertionError(f"the states of {room_id} differ: {found}") from None
