@@ -23,6 +23,7 @@ from tests.bench import (
     join_rows,
     key_rows,
     push_rows,
+    remote_rows,
     service_rows,
     speed_rows,
 )
@@ -38,6 +39,7 @@ ROWS.update(client_rows.ROWS)
 ROWS.update(join_rows.ROWS)
 ROWS.update(key_rows.ROWS)
 ROWS.update(push_rows.ROWS)
+ROWS.update(remote_rows.ROWS)
 ROWS.update(service_rows.ROWS)
 ROWS.update(speed_rows.ROWS)
 ROWS.update(database_rows.ROWS)
