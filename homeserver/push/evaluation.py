@@ -18,6 +18,7 @@ from homeserver.push.rules import Rule, RuleKind, Ruleset
 _MEMBER_COUNT: Final = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})")
 _BODY: Final = ("content", "body")
 _ABSENT: Final = object()
+_TYPES: Final = 16
 _SCALARS: Final = (str, int, bool, type(None))
 
 
@@ -53,12 +54,14 @@ class Evaluator:
     """A ruleset, compiled.
 
     `asks_levels`: a rule of the user's own asks for power levels, of whatever event.
+    Most rules are for one type of events: the others are not looked at.
     """
 
-    __slots__ = ("_rules", "asks_levels")
+    __slots__ = ("_of_types", "_rules", "asks_levels")
 
     def __init__(self, ruleset: Ruleset) -> None:
-        self._rules: list[tuple[Sequence[Condition], Outcome]] = []
+        self._rules: list[tuple[str | None, Sequence[Condition], Outcome]] = []
+        self._of_types: dict[str, list[tuple[Sequence[Condition], Outcome]]] = {}
         self.asks_levels = any(
             isinstance(condition, dict)
             and condition.get("kind") == "sender_notification_permission"
@@ -69,17 +72,50 @@ class Evaluator:
         for kind, rule in ruleset.in_order():
             conditions = _conditions_of(kind, rule)
             if conditions is not None:
-                self._rules.append((conditions, outcome_of(rule.actions)))
+                outcome = outcome_of(rule.actions)
+                self._rules.append((_type_of(rule), conditions, outcome))
 
     def evaluate(self, occasion: Occasion) -> Outcome:
         """What the most important rule that matches says."""
-        for conditions, outcome in self._rules:
+        type_ = occasion.event.type
+        rules = self._of_types.get(type_)
+        if rules is None:
+            rules = self._for_type(type_)
+        for conditions, outcome in rules:
             for condition in conditions:
                 if not condition(occasion):
                     break
             else:
                 return outcome
         return SILENT
+
+    def _for_type(self, type_: str) -> list[tuple[Sequence[Condition], Outcome]]:
+        """The rules that may match events of a type."""
+        folded = type_.casefold()
+        found = [
+            (conditions, outcome)
+            for wanted, conditions, outcome in self._rules
+            if wanted is None or wanted == folded
+        ]
+        if len(self._of_types) >= _TYPES:
+            self._of_types.clear()
+        self._of_types[type_] = found
+        return found
+
+
+def _type_of(rule: Rule) -> str | None:
+    """The one type of events that the rule may match, without its capitals, if any."""
+    for condition in rule.conditions or ():
+        if not isinstance(condition, dict) or condition.get("key") != "type":
+            continue
+        kind = condition.get("kind")
+        name = "pattern" if kind == "event_match" else "value"
+        wanted = condition.get(name)
+        if kind not in ("event_match", "event_property_is"):
+            continue
+        if isinstance(wanted, str) and "*" not in wanted and "?" not in wanted:
+            return wanted.casefold()
+    return None
 
 
 def outcome_of(actions: Sequence[JsonValue]) -> Outcome:

@@ -7,6 +7,7 @@ that the other rows are measured without one.
 import asyncio
 import itertools
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -30,6 +31,7 @@ SPEAKERS: Final = 16
 _TOKEN: Final = "a_token_of_a_service_for_the_benchmark"
 _LATENCIES: Final = 50
 _WAIT_SECONDS: Final = 120.0
+_HANGS_SECONDS: Final = 20.0
 _txn_ids = itertools.count()
 
 
@@ -38,6 +40,7 @@ class Sink:
     """The service: it takes transactions and notes when it was told of each message."""
 
     port: int = field(default_factory=free_port)
+    hangs: bool = False
     told: dict[str, float] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,6 +56,8 @@ class Sink:
         for event in orjson.loads(await request.read() or b"{}").get("events", ()):
             self.told[event["event_id"]] = now
         self.news.set()
+        if self.hangs:
+            await asyncio.sleep(_HANGS_SECONDS)
         return web.json_response({})
 
     async def hears(self, event_ids: list[str]) -> float:
@@ -179,11 +184,28 @@ async def _measure(bridged: Bridged, scale: Scale) -> list[Figure]:
         for _ in range(_LATENCIES):
             event_id, at = await say(connection)
             took.append(await sink.hears([event_id]) - at)
+        alone = await _sends(connection, say)
+        sink.hangs = True
+        beside = await _sends(connection, say)
+        sink.hangs = False
     return [
         Figure("told", len(sent) / (last - began), "/s", more_is_better=True),
         Figure("p50 to the service", percentile(took, 0.5) * 1000, "ms"),
+        Figure("p50 of sends", percentile(alone, 0.5) * 1000, "ms"),
+        Figure("p50 of sends while it hangs", percentile(beside, 0.5) * 1000, "ms"),
         Figure("server CPU", cpu / len(sent) * 1000, "ms"),
     ]
+
+
+async def _sends(
+    connection: Connection, say: Callable[[Connection], Awaitable[tuple[str, float]]]
+) -> list[float]:
+    """How long some sends took, one after the other."""
+    took = []
+    for _ in range(_LATENCIES):
+        _, began = await say(connection)
+        took.append(time.perf_counter() - began)
+    return took
 
 
 ROWS: Final[dict[str, Row]] = {"bridge": bridge}

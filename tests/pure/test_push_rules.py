@@ -23,10 +23,8 @@ from homeserver.push.evaluation import (
     path_of,
 )
 from homeserver.push.rules import (
-    NO_EXTRAS,
     NOTHING_CHANGED,
     Changes,
-    Extras,
     Place,
     Rule,
     RuleKind,
@@ -391,45 +389,6 @@ def test_predefined_rules() -> None:
         ({}, {"type_": "org.matrix.msc3381.poll.response"}, 2, None),
     ]:
         assert names(NOTHING_CHANGED, event(content, **more), joined) == expected
-
-
-def test_encrypted_events_are_pushed_where_a_server_wants_it() -> None:
-    """MSC4028: also where only mentions are wanted, but not where all is muted."""
-    extras = Extras(encrypted_events=True)
-    pdu = event({}, "m.room.encrypted")
-    mentions_only = with_rule(NOTHING_CHANGED, RuleKind.ROOM, Rule(ROOM, ()), Place())
-    is_here = {"kind": "event_match", "key": "room_id", "pattern": ROOM}
-    muted = with_rule(
-        NOTHING_CHANGED,
-        RuleKind.OVERRIDE,
-        Rule(ROOM, (), conditions=(is_here,)),
-        Place(),
-    )
-
-    def notifies(changes: Changes, extras: Extras) -> bool:
-        ruleset = ruleset_of(ALICE, changes, extras)
-        return Evaluator(ruleset).evaluate(Occasion(pdu, 5)).notifies
-
-    assert notifies(NOTHING_CHANGED, extras)
-    assert notifies(mentions_only, extras)
-    assert not notifies(mentions_only, NO_EXTRAS)
-    assert not notifies(muted, extras)
-    off = with_set(
-        mentions_only,
-        RuleKind.OVERRIDE,
-        ".org.matrix.msc4028.encrypted_event",
-        enabled=False,
-        extras=extras,
-    )
-    assert not notifies(off, extras)
-    assert ruleset_of(ALICE, NOTHING_CHANGED, extras).is_default_in(ROOM)
-    with pytest.raises(MatrixError):
-        with_set(
-            NOTHING_CHANGED,
-            RuleKind.OVERRIDE,
-            ".org.matrix.msc4028.encrypted_event",
-            enabled=False,
-        )
 
 
 def test_default_rules_are_told_from_others() -> None:
