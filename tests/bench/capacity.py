@@ -12,11 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
+from federation.canonical_json import JsonObject
 from federation.ids import RoomId, UserId
 from homeserver.db.embedded import EmbeddedPostgres
 from homeserver.db.migrate import migrate
@@ -32,6 +35,10 @@ WAITING: Final = (100, 1_000, 5_000)
 MESSAGES: Final = 1_000
 AT_ONCE: Final = 20
 KIB: Final = 1024
+SAID: Final[JsonObject] = {
+    "msgtype": "m.text",
+    "body": "What one says in passing, or so.",
+}
 
 
 def resident() -> int:
@@ -60,12 +67,11 @@ async def written(ctx: Any) -> int:
 
 async def sends(ctx: Any, room: Room, sender: UserId, count: int) -> None:
     """So many messages, `AT_ONCE` at a time."""
-    content = {"msgtype": "m.text", "body": "What one says in passing, or so."}
     left = iter(range(count))
 
     async def some() -> None:
         for _ in left:
-            new = NewEvent("m.room.message", sender, dict(content))
+            new = NewEvent("m.room.message", sender, dict(SAID))
             await send_event(ctx, room, new)
 
     await asyncio.gather(*(some() for _ in range(AT_ONCE)))
@@ -98,7 +104,7 @@ async def members(hearth: Running, say: Callable[[str], object]) -> None:
         )
         await sends(ctx, room, forked.us, 100)
         speed = await measured(
-            ctx, lambda r=room, u=forked.us: sends(ctx, r, u, MESSAGES), MESSAGES
+            ctx, partial(sends, ctx, room, forked.us, MESSAGES), MESSAGES
         )
         say(f"   messages there: {speed}")
 
@@ -134,8 +140,7 @@ async def rooms(hearth: Running, say: Callable[[str], object]) -> None:
 
 async def one_after_another(ctx: Any, room: Room, user: UserId, count: int) -> None:
     for _ in range(count):
-        content = {"msgtype": "m.text", "body": "What one says in passing, or so."}
-        await send_event(ctx, room, NewEvent("m.room.message", user, content))
+        await send_event(ctx, room, NewEvent("m.room.message", user, dict(SAID)))
 
 
 async def creates(owner: User, number: int) -> str:
@@ -154,7 +159,7 @@ async def waiting(hearth: Running, say: Callable[[str], object]) -> None:
         f"&since={reply['next_batch']} HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {idler.access_token}\r\n\r\n"
     ).encode()
-    pipes = []
+    pipes: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     for size in WAITING:
         before, used = resident(), cpu()
         fresh = size - len(pipes)
@@ -177,6 +182,26 @@ async def waiting(hearth: Running, say: Callable[[str], object]) -> None:
         writer.transport.abort()
 
 
+async def following(hearth: Running, dsn: str, say: Callable[[str], object]) -> None:
+    """What others' messages cost the processes that only follow."""
+    ctx = hearth.ctx
+    owner = await hearth.registers()
+    room_id = RoomId(await creates(owner, 0))
+    room = await ctx.live.room(room_id)
+    user = UserId(owner.user_id)
+    async with AsyncExitStack() as stack:
+        there = 0
+        for others in (0, 1, 3):
+            while there < others:
+                there += 1
+                other = await stack.enter_async_context(running(ctx.config, dsn))
+                await other.ctx.live.room(room_id)
+            speed = await measured(
+                ctx, lambda: sends(ctx, room, user, 2 * MESSAGES), 2 * MESSAGES
+            )
+            say(f"{others} processes that follow, all in this one: {speed}")
+
+
 async def main() -> None:
     def say(text: str) -> None:
         sys.stdout.write(text + "\n")
@@ -194,6 +219,7 @@ async def main() -> None:
                 say(f"idle: {resident() / 2**20:.0f} MiB, the bench's own included")
                 await members(hearth, say)
                 await rooms(hearth, say)
+                await following(hearth, postgres.dsn, say)
                 await waiting(hearth, say)
                 say(f"at the end: {resident() / 2**20:.0f} MiB")
 

@@ -37,7 +37,9 @@ class Held:
     def closed(self) -> int:
         """How many the server has closed by now."""
         return sum(
-            reader.at_eof() or reader.exception() is not None for reader in self.readers
+            # at_eof() would want that all was read.
+            bool(getattr(reader, "_eof", False)) or reader.exception() is not None
+            for reader in self.readers
         )
 
     def leave(self) -> None:

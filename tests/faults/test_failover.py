@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -153,7 +154,8 @@ async def test_a_standby_takes_over_and_nothing_is_lost(pair: Pair) -> None:
         await pair.synchronous()
         async with load(fleet, talkers=3) as people:
             await pair.fails_over()
-            await people.goes_on()
+            took = await people.goes_on(1)
+        sys.stdout.write(f"\n{took:.1f} s from the promotion until all went on\n")
         fleet.assert_said("the database fails", "the database answers again")
 
 
