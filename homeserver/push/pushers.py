@@ -245,13 +245,15 @@ async def token_state(
 # ── Who sends ────────────────────────────────────────────────────────────────────────
 
 
-async def users_with_pushers(tx: Tx) -> list[UserId]:
-    """Everybody who has a pusher."""
+async def users_with_pushers(tx: Tx, most: int) -> list[UserId]:
+    """Everybody who has a pusher, or so many of them."""
     rows = await tx.fetch(
         """
         SELECT DISTINCT user_id FROM pushers
          WHERE kind <> 'email' AND enabled AND (activated OR NOT token_sent)
-        """
+         LIMIT $1
+        """,
+        most,
     )
     return [row["user_id"] for row in rows]
 

@@ -27,6 +27,7 @@ from homeserver.live.room import Room, RoomDelta, User
 from homeserver.push import pushers
 from homeserver.push.counts import unread_counts
 from homeserver.push.gateway import GatewayFailed, Gateways
+from homeserver.push.having import MOST, Having
 from homeserver.push.news import Newsroom, badge_notification
 from homeserver.push.pushers import WEB_PUSH, Pusher
 from homeserver.push.vapid import VapidKey
@@ -38,6 +39,7 @@ _RETRY_SWEEP_SECONDS: Final = 2.0
 _SWEEP_SECONDS: Final = 300.0
 _PAUSE_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 120.0
+_NONE_SECONDS: Final = 3600.0  # a new pusher ends the wait
 _HELD_ELSEWHERE_SECONDS: Final = 20.0
 _REMEMBERED: Final = 24 * MIB
 _FIRST_DELAY: Final = 3.0
@@ -82,7 +84,7 @@ class PushSender:
         self._gateways = Gateways(ctx.config)
         self._web_push = WebPush(self._gateways, ctx.parts.get(VapidKey))
         self._news = Newsroom(ctx.db, ctx.live, unread_counts(ctx.db, ctx.live))
-        self._users: set[UserId] = set()  # all who have a pusher
+        self._users = Having(ctx.server_name)
         self._held: dict[UserId, _Held] = {}
         self._kicked: dict[UserId, bool] = {}  # to look at; whether for the badge
         self._running: dict[UserId, asyncio.Task[None]] = {}
@@ -108,7 +110,7 @@ class PushSender:
             live.on_change(kind, self._on_pushers)
         live.on_reset(self._on_reset)
         async with self._ctx.db.read() as tx:
-            self._users.update(await pushers.users_with_pushers(tx))
+            self._users.update(await pushers.users_with_pushers(tx, MOST + 1))
         self._tasks = [
             asyncio.create_task(self._repeat(work, seconds), name=f"push-{name}")
             for name, work, seconds in (
@@ -153,7 +155,7 @@ class PushSender:
     def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
         if not self._users:
             return
-        self._kick(self._users.intersection(delta.members))
+        self._kick(self._users.among(delta.members))
         # Who sends must not wait until thousands have been asked.
         self._moved.add(delta.room_nid)
         self._wake.set()
@@ -168,24 +170,24 @@ class PushSender:
             if room is None:  # not at hand: ask each who is held
                 there = [u for u, held in self._held.items() if nid in held.user.rooms]
             else:
-                there = list(self._users & room.joined_local)
+                there = list(self._users.among(room.joined_local))
             for start in range(0, len(there), _ASKED_AT_ONCE):
                 self._kick(there[start : start + _ASKED_AT_ONCE])
                 await asyncio.sleep(0)
 
     def _on_receipt(self, _position: int, change: Change) -> None:
         if change.user_id in self._users:
-            self._kick((UserId(change.user_id),), badge=True)
+            self._kick((UserId(change.user_id or ""),), badge=True)
 
     def _on_membership(self, _position: int, change: Change) -> None:
         if change.user_id in self._users:
-            self._kick((UserId(change.user_id),))
+            self._kick((UserId(change.user_id or ""),))
 
     def _on_pushers(self, _position: int, change: Change) -> None:
         """The user's pushers may be others now: take them anew."""
         user_id = UserId(change.user_id or "")
         if change.kind is Kind.PUSHERS:
-            self._users.add(user_id)
+            self._users.update((user_id,))
         if user_id in self._users:
             held = self._held.pop(user_id, None)
             if held is not None:
@@ -253,6 +255,8 @@ class PushSender:
             self._not_before.put(user_id, now + _HELD_ELSEWHERE_SECONDS)
         else:
             self._users.discard(user_id)
+            if self._users.is_full:  # or each event would ask about them
+                self._not_before.put(user_id, now + _NONE_SECONDS)
         return None
 
     async def _tell(self, held: _Held) -> None:
@@ -412,7 +416,7 @@ class PushSender:
     async def _sweep(self) -> None:
         """Take over what nobody sends, such as after a crash."""
         async with self._ctx.db.read() as tx:
-            self._users.update(await pushers.users_with_pushers(tx))
+            self._users.update(await pushers.users_with_pushers(tx, MOST + 1))
         while True:
             async with self._ctx.db.read() as tx:
                 user_ids = await pushers.due(tx, _SWEPT)
