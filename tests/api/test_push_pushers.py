@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from homeserver.push import sender
+from tests.support import openapi
 from tests.support.api import RefusedError, eventually, path
 from tests.support.app import Running
 from tests.support.client import Client
@@ -32,7 +33,9 @@ class Gateway:
     answer: Any = field(default_factory=lambda: {"rejected": []})
 
     async def notify(self, request: web.Request) -> web.Response:
-        self.told.append((await request.json())["notification"])
+        told = await request.json()
+        openapi.check_notification(told)
+        self.told.append(told["notification"])
         return web.json_response(self.answer, status=self.status)
 
     def events(self) -> list[str]:

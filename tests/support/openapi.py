@@ -249,3 +249,18 @@ def _violations(schema: dict[str, Any], operation: Operation, body: Any) -> list
     best = best_match(errors)
     where = "/".join(map(str, best.absolute_path)) or "the reply"
     return [f"{where}: {best.message[:300]}"]
+
+
+@cache
+def _of_gateways() -> Draft202012Validator:
+    document = _document(ROOT / "api/push-gateway/push_notifier.yaml")
+    content = document["paths"]["/notify"]["post"]["requestBody"]["content"]
+    return Draft202012Validator(content["application/json"]["schema"])
+
+
+def check_notification(body: Any) -> None:
+    """Hold what a push gateway is told to the specification, where that is at hand."""
+    if not is_there():
+        return
+    error = best_match(_of_gateways().iter_errors(body))
+    assert error is None, f"{error.json_path}: {error.message}"
