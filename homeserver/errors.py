@@ -186,6 +186,15 @@ def not_found(message: str) -> MatrixError:
     return MatrixError(404, "M_NOT_FOUND", message)
 
 
+def unredacted_content(*, was_deleted: bool) -> MatrixError:
+    """A redacted event's content is not here: deleted, or never received. MSC2815."""
+    if was_deleted:
+        code, text = "DELETED", "The content has been deleted on its sender's wish."
+    else:
+        code, text = "NOT_RECEIVED", "The event came here without its content."
+    return MatrixError(404, f"FI.MAU.MSC2815_UNREDACTED_CONTENT_{code}", text)
+
+
 def user_deactivated() -> MatrixError:
     """The account is no longer in use."""
     return MatrixError(403, "M_USER_DEACTIVATED", "This account has been deactivated.")

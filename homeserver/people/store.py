@@ -241,6 +241,8 @@ async def known(tx: Tx, search: Search, *, all_local: bool) -> list[Found]:
              WHERE CASE WHEN $5::text IS NULL THEN d.words @@ $4::tsquery
                         ELSE starts_with(d.user_id, $5) END
                AND d.user_id <> $1
+               AND NOT EXISTS (
+                   SELECT FROM users u WHERE u.user_id = d.user_id AND u.locked)
                AND (($6 AND d.local) OR EXISTS (
                         SELECT FROM memberships m
                          WHERE m.user_id = d.user_id AND m.membership = 'join'
@@ -274,6 +276,8 @@ async def public(tx: Tx, search: Search, most: int) -> list[Found]:
                  WHERE CASE WHEN $4::text IS NULL THEN d.words @@ $3::tsquery
                             ELSE starts_with(d.user_id, $4) END
                    AND d.user_id <> $1
+                   AND NOT EXISTS (
+                       SELECT FROM users u WHERE u.user_id = d.user_id AND u.locked)
                  ORDER BY d.name = $2 DESC,
                           starts_with(d.user_id, '@' || $2 || ':') DESC,
                           starts_with(d.name, $2) DESC, d.local DESC, d.user_id
@@ -320,6 +324,8 @@ async def similar(
             SELECT d.user_id, d.display_name, d.avatar_url, d.name
               FROM user_directory d
              WHERE d.triples @@ $3::tsquery AND d.user_id <> $1
+               AND NOT EXISTS (
+                   SELECT FROM users u WHERE u.user_id = d.user_id AND u.locked)
                AND (($5 AND d.local) OR EXISTS (
                         SELECT FROM memberships m
                          WHERE m.user_id = d.user_id AND m.membership = 'join'

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from federation import canonical_json
+from federation import canonical_json, signatures
 from federation.errors import Malformed
 from federation.ids import EventId, RoomId
 from homeserver import errors
@@ -11,6 +11,7 @@ from homeserver.context import Context
 from homeserver.errors import MatrixError
 from homeserver.events.client_format import Sight
 from homeserver.events.filters import RoomEventFilter, parse_room_event_filter
+from homeserver.events.stored import StoredEvent
 from homeserver.http.auth import by_access_token
 from homeserver.http.limits import lookups
 from homeserver.http.replies import Answer
@@ -146,14 +147,29 @@ async def get_one_room_event(ctx: Context, request: ClientRequest) -> Answer:
 async def _unredacted(
     ctx: Context, request: ClientRequest, may: Access, sight: Sight
 ) -> Sight:
-    """The event with what a redaction took from it, for moderators. MSC2815."""
+    """The event with what a redaction took from it, for moderators. MSC2815.
+
+    Raises: M_FORBIDDEN; the codes of the proposal when the content is not here: its
+    sender had it erased, or it came here without it.
+    """
     is_moderator = may.reader.is_joined and await may_redact_others(
         ctx, may.room, request.user_id
     )
     if not (is_moderator or request.who.is_admin):
         raise errors.forbidden("You have too little power to see redacted content.")
+    if not _is_whole(sight.event):
+        stored = await ctx.live.events.by_nid(sight.event.nid)
+        was_deleted = stored is not None and _is_whole(stored)
+        raise errors.unredacted_content(was_deleted=was_deleted)
     event = replace(sight.event, _shown=sight.event.pdu, shared_json=None)
     return replace(sight, event=event)
+
+
+def _is_whole(event: StoredEvent) -> bool:
+    """Whether it has the content that its sender gave it."""
+    pdu = event.pdu
+    strict = pdu.version.strict_canonical_json
+    return signatures.has_valid_content_hash(pdu.json, strict=strict)
 
 
 def _no_such_event() -> MatrixError:

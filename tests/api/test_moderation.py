@@ -232,3 +232,19 @@ async def test_whois_tells_where_devices_were_seen(hearth, admin, alice, bob):
     assert await refusal(bob.get(where)) == (403, "M_FORBIDDEN")
     where = path("admin", "whois", "@nobody:hearth.test")
     assert await refusal(admin.get(where)) == (404, "M_NOT_FOUND")
+
+
+async def test_who_is_locked_is_not_found(admin, alice, bob):
+    room = await alice.creates_room(preset="public_chat")
+    await bob.joins(room)
+    where, wanted = path("user_directory", "search"), {"search_term": bob.user_id}
+
+    async def is_found() -> bool:
+        reply = await alice.post(where, wanted)
+        return [each["user_id"] for each in reply["results"]] == [bob.user_id]
+
+    await eventually(is_found, "the other member is found")
+    await locks(admin, bob)
+    assert not await is_found()
+    await locks(admin, bob, locked=False)
+    assert await is_found()

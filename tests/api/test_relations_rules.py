@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from homeserver.rooms import redactions
+from tests.api.test_deactivation import deactivates
 from tests.api.test_relations import listed, reacts
 from tests.api.test_relations_bundled import edits, relates
 from tests.support.api import Json, RefusedError, path
@@ -141,3 +142,28 @@ async def test_moderators_may_see_what_was_redacted(alice, bob):
         await bob.call("GET", where, query=query)
     assert (error.value.status, error.value.errcode) == (403, "M_FORBIDDEN")
     assert (await alice.get(where))["content"] == {}
+
+
+async def test_moderators_are_told_why_content_is_not_here(hearth, alice, bob, carol):
+    room = await alice.creates_room(**PUBLIC)
+    await bob.joins(room)
+    lost, erased = [await bob.sends(room, text) for text in ("one", "two")]
+    for event_id in (lost, erased):
+        await bob.redacts(room, event_id)
+    event = await hearth.ctx.live.events.by_id(lost)
+    async with hearth.ctx.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE event_json SET json = $2 WHERE event_nid = $1",
+            event.nid,
+            event.pdu.redacted().text.decode(),
+        )
+    hearth.ctx.live.events.forget(event.nid)
+    await deactivates(bob, erase=True)
+    await carol.joins(room)  # who was there may go on reading what was erased
+    await alice.sets_power(room, carol, 50)
+    query = {"fi.mau.msc2815.include_unredacted_content": "true"}
+    for event_id, why in ((lost, "NOT_RECEIVED"), (erased, "DELETED")):
+        with pytest.raises(RefusedError) as error:
+            await carol.call("GET", path("rooms", room, "event", event_id), query=query)
+        code = f"FI.MAU.MSC2815_UNREDACTED_CONTENT_{why}"
+        assert (error.value.status, error.value.errcode) == (404, code)

@@ -40,8 +40,8 @@ AGREED = (
 NO_SERVICE = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN")
 # A presence that the specification does not have yet (MSC3026).
 BUSY = "org.matrix.msc3026.busy"
-# MSC3866, whose errcode has capitals where the specification wants small letters.
-AWAITING = "ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL"
+# MSC3866 and MSC2815: errcodes with capitals where small letters are asked for.
+CAPITALS = ("ORG.MATRIX.MSC3866_", "FI.MAU.MSC2815_")
 # MSC4140: with this parameter, what sends schedules, and answers otherwise.
 DELAYED = "org.matrix.msc4140.delay"
 
@@ -109,7 +109,7 @@ def check_reply(
         raise ContractBroken(f"{method} {raw_path}: {body[:200]!r}") from None
     if (raw_path, status, parsed) in AGREED or _has_no_service(raw_path, parsed):
         return
-    if isinstance(parsed, dict) and parsed.get("errcode") == AWAITING:
+    if isinstance(parsed, dict) and str(parsed.get("errcode")).startswith(CAPITALS):
         return
     if isinstance(parsed, dict) and parsed.get("presence") == BUSY:
         parsed = {**parsed, "presence": "online"}
