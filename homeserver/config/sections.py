@@ -4,6 +4,8 @@ Declared once: the sample file, the checks and their messages are made from it.
 """
 
 import ipaddress
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -28,7 +30,15 @@ from homeserver.config.memory import Memory
 from homeserver.config.policy import PolicyServers
 from homeserver.config.push import Push
 from homeserver.config.reading import read, read_text, resolve
-from homeserver.config.sign_on import Choice, OidcProvider, choices, faults
+from homeserver.config.sign_on import (
+    AnyProvider,
+    CasProvider,
+    Choice,
+    OidcProvider,
+    SamlProvider,
+    choices,
+    faults,
+)
 from homeserver.config.wake_ups import WakeUps
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -384,6 +394,8 @@ class Config(Struct, frozen=True, kw_only=True):
     jwt: Jwt = Jwt()
     ldap: Ldap = Ldap()
     oidc_providers: tuple[OidcProvider, ...] = ()
+    cas_providers: tuple[CasProvider, ...] = ()
+    saml_providers: tuple[SamlProvider, ...] = ()
     captcha: Captcha = Captcha()
     threepids: Threepids = Threepids()
     mail: Mail = Mail()
@@ -423,11 +435,10 @@ class Config(Struct, frozen=True, kw_only=True):
         if self.registration.require_email and not self.mail.host:
             reason = "`require_email` needs [mail] with a `host`"
             raise ValueError(reason, "registration")
-        if (found := faults(self.oidc_providers)) is not None:
-            raise ValueError(found[0], "oidc_providers", found[1])
-        if self.oidc_providers and not self.public_base_url:
-            reason = "`public_base_url` is missing: people are sent back to it"
-            raise ValueError(reason, "oidc_providers")
+        if (found := faults(self.sign_on_providers)) is not None:
+            raise ValueError(*found)
+        if self.sign_on_choices and not self.public_base_url:
+            raise ValueError("`public_base_url` is missing: people are sent back to it")
         if self.media.store == "s3" and not self.s3.bucket:
             raise ValueError("`store` needs [s3] with a `bucket`", "media")
 
@@ -444,7 +455,16 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def sign_on_choices(self) -> tuple[Choice, ...]:
         """The ways to log in elsewhere."""
-        return choices(self.oidc_providers)
+        return choices(chain(*self.sign_on_providers.values()))
+
+    @property
+    def sign_on_providers(self) -> Mapping[str, Sequence[AnyProvider]]:
+        """Those who say who people are, by section."""
+        return {
+            "oidc_providers": self.oidc_providers,
+            "cas_providers": self.cas_providers,
+            "saml_providers": self.saml_providers,
+        }
 
     @property
     def data_path(self) -> Path:

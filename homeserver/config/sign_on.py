@@ -1,8 +1,10 @@
 """The sections about others who say who somebody is: single sign-on."""
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -188,6 +190,116 @@ class OidcProvider(Struct, frozen=True, kw_only=True):
     ] = 60
 
 
+class _People(Struct, frozen=True, kw_only=True):
+    """What the providers of CAS and SAML have in common."""
+
+    id: Annotated[
+        str,
+        Meta(
+            description="Its name in addresses, such as campus. Accounts are linked to"
+            " it, so it must not be changed later.",
+            extra={"check": provider_id},
+        ),
+    ] = ""
+    name: Annotated[
+        str, Meta(description='Its name for people, as in "Continue with Campus".')
+    ] = ""
+    icon: Annotated[
+        str,
+        Meta(
+            description="The picture on its button, a mxc:// URI. Empty: none.",
+            extra={"check": mxc_url},
+        ),
+    ] = ""
+    display_name: Annotated[
+        str, Meta(description="A new account's display name, made of attributes.")
+    ] = "{displayName}"
+    email: Annotated[
+        str,
+        Meta(description="Its e-mail address, likewise, which counts as confirmed."),
+    ] = "{mail}"
+    required_attributes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description='Who may come in, such as ["affiliation=staff"]: each attribute'
+            " that is named must hold one of its values. Empty: everybody there.",
+            extra={"check": claim_pairs},
+        ),
+    ] = ()
+    sign_up: Annotated[
+        bool,
+        Meta(
+            description="Whether who comes in for the first time may make an account,"
+            " also where registration is closed."
+        ),
+    ] = True
+    choose_name: Annotated[
+        bool,
+        Meta(
+            description="Whether they may choose the account's name; false: it is"
+            " localpart, and who finds it taken cannot come in."
+        ),
+    ] = True
+    link_by_email: Annotated[
+        bool,
+        Meta(
+            description="Whether an account with the same e-mail address is theirs"
+            " without its password. Only for a provider that you trust as much as"
+            " yourself."
+        ),
+    ] = False
+
+
+class CasProvider(_People, frozen=True, kw_only=True):
+    """A CAS server (protocol 3.0) that people log in with.
+
+    The section may be there several times.
+    """
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Where it is, such as https://cas.example.org/cas.",
+            extra={"check": secure_url},
+        ),
+    ] = ""
+    localpart: Annotated[
+        str,
+        Meta(
+            description='The name proposed for a new account: "{user}" is the name'
+            " there, others are attributes. Empty: none."
+        ),
+    ] = "{user}"
+
+
+class SamlProvider(_People, frozen=True, kw_only=True):
+    """A SAML 2.0 identity provider that people log in with.
+
+    Needs hearth[saml], and the program xmlsec1. The section may be there several
+    times. Our metadata are at PUBLIC_BASE_URL/account/provider/ID/metadata.
+    """
+
+    metadata_file: Annotated[
+        str,
+        Meta(
+            description="The provider's metadata, a XML file.", extra={"path": "file"}
+        ),
+    ] = ""
+    localpart: Annotated[
+        str,
+        Meta(
+            description="The name proposed for a new account, made of attributes."
+            " Empty: none."
+        ),
+    ] = "{uid}"
+    clock_skew_s: Annotated[
+        int, Meta(ge=0, le=600, description="How wrong its clock may be.")
+    ] = 60
+
+
+AnyProvider: TypeAlias = OidcProvider | CasProvider | SamlProvider
+
+
 class Choice(Struct, frozen=True):
     """One of the ways to log in elsewhere, as clients are told of it."""
 
@@ -197,27 +309,54 @@ class Choice(Struct, frozen=True):
     brand: str = ""
 
 
-def choices(providers: Sequence[OidcProvider]) -> tuple[Choice, ...]:
+def choices(providers: Iterable[AnyProvider]) -> tuple[Choice, ...]:
     """The ways to log in elsewhere."""
     return tuple(
-        Choice(one.id, one.name or one.id, one.icon, one.brand) for one in providers
+        Choice(
+            one.id,
+            one.name or one.id,
+            one.icon,
+            one.brand if isinstance(one, OidcProvider) else "",
+        )
+        for one in providers
     )
 
 
-def faults(providers: Sequence[OidcProvider]) -> tuple[str, int] | None:
-    """What is wrong with a provider, and with which."""
+def faults(
+    groups: Mapping[str, Sequence[AnyProvider]],
+) -> tuple[str, str, int] | None:
+    """What is wrong with a provider, in which section, and with which."""
     seen: set[str] = set()
-    for number, one in enumerate(providers):
-        for key in ("id", "issuer", "client_id"):
-            if not getattr(one, key):
-                return f"`{key}` is missing", number
-        if one.id in seen:
-            return f"two providers have the id {one.id!r}", number
-        seen.add(one.id)
-        if one.client_auth.startswith("client_secret") and not one.client_secret:
-            return "`client_secret` is missing", number
-        if one.client_auth == "private_key_jwt" and not one.private_key:
-            return "`private_key` is missing", number
-        if "openid" not in one.scopes:
-            return '`scopes` lacks "openid"', number
+    for section, providers in groups.items():
+        for number, one in enumerate(providers):
+            why = _fault(one)
+            if one.id in seen:
+                why = f"two providers have the id {one.id!r}"
+            if why:
+                return why, section, number
+            seen.add(one.id)
     return None
+
+
+_NEEDED: Final[Mapping[type, Sequence[str]]] = {
+    OidcProvider: ("id", "issuer", "client_id"),
+    CasProvider: ("id", "url"),
+    SamlProvider: ("id", "metadata_file"),
+}
+
+
+def _fault(one: AnyProvider) -> str:
+    for key in _NEEDED[type(one)]:
+        if not getattr(one, key):
+            return f"`{key}` is missing"
+    if isinstance(one, SamlProvider):
+        if find_spec("saml2") is None:
+            return "it needs `pip install hearth-homeserver[saml]`"
+        return "" if shutil.which("xmlsec1") else "it needs the program xmlsec1"
+    if isinstance(one, CasProvider):
+        return ""
+    if one.client_auth.startswith("client_secret") and not one.client_secret:
+        return "`client_secret` is missing"
+    if one.client_auth == "private_key_jwt" and not one.private_key:
+        return "`private_key` is missing"
+    return "" if "openid" in one.scopes else '`scopes` lacks "openid"'

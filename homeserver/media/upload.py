@@ -26,6 +26,9 @@ class Body(Protocol):
     async def readany(self) -> bytes:
         """What has come."""
 
+    async def readchunk(self) -> tuple[bytes, bool]:
+        """The next piece, and whether a piece has ended; nothing twice: the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:

@@ -187,6 +187,7 @@ GERMAN: Final[Mapping[str, str]] = {
     ),
     "The answer goes to": "Die Antwort geht an",
     "Continue with {provider}": "Weiter mit {provider}",
+    "This provider speaks no SAML.": "Dieser Anmeldedienst spricht kein SAML.",
     "Nobody logs in with a password on this server.": (
         "Auf diesem Server meldet sich niemand mit einem Passwort an."
     ),

@@ -97,8 +97,11 @@ class Form:
         return self.fields.get(name, "")
 
 
-def parse_form(request: Request) -> Form:
-    """The form in a request's body, of whomever. Raises: M_INVALID_PARAM."""
+def parse_form(request: Request, *, most: int = MAX_VALUE) -> Form:
+    """The form in a request's body, of whomever. Raises: M_INVALID_PARAM.
+
+    `most`: how long a value may be.
+    """
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise errors.invalid_param("A form is needed.")
@@ -115,7 +118,7 @@ def parse_form(request: Request) -> Form:
     if len(fields) != len(pairs):
         # RFC 6749, 3.1: "parameters MUST NOT be included more than once"
         raise errors.invalid_param("A field stands in the form twice.")
-    if any("\0" in value or len(value) > MAX_VALUE for value in fields.values()):
+    if any("\0" in value or len(value) > most for value in fields.values()):
         raise errors.invalid_param("The form cannot be read.")
     return Form(fields)
 

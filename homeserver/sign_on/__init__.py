@@ -14,7 +14,8 @@ sign_ons, sign_on_devices.
 
 - `identity`: whom a provider speaks of; `claims` (pure) makes that of what it says;
 - `providers`: what all kinds have in common; `oidc` is OpenID Connect, `keys` the keys
-  that it signs with, `calls` asks it over HTTP;
+  that it signs with, `calls` asks it over HTTP; `cas` and `saml` are the others, whose
+  forms `saml_api` takes;
 - `arrivals` lets in who comes back; `pages` is where browsers come through, `welcome`
   for whom nobody here knows yet, `pictures` their avatar;
   `logout_api` hears that a log-in ended there.

@@ -36,6 +36,10 @@ class _Whole:
         data, self._data = self._data, b""
         return data
 
+    async def readchunk(self) -> tuple[bytes, bool]:
+        """The same, as one piece."""
+        return await self.readany(), False
+
 
 async def take_picture(
     ctx: Context, provider: Provider, user_id: UserId, url: str

@@ -64,6 +64,27 @@ async def take_request(
     )
 
 
+async def add_secret(
+    tx: Tx, state_hash: bytes, provider: str, name: str, value: str
+) -> bool:
+    """Lay what has come beside the request it answers, once; False: there is none."""
+    return bool(
+        await tx.fetchval(
+            """
+            UPDATE sign_on_requests
+               SET secrets = (secrets::jsonb || jsonb_build_object($3::text, $4::text))
+             WHERE state_hash = $1 AND provider = $2 AND expires_at > now()
+               AND NOT secrets::jsonb ? $3
+            RETURNING true
+            """,
+            state_hash,
+            provider,
+            name,
+            value,
+        )
+    )
+
+
 async def put_arrival(tx: Tx, browser: bytes, arrival: Arrival) -> None:
     """Keep somebody who has come, until they have chosen a name."""
     await tx.execute(

@@ -9,14 +9,22 @@ from homeserver.accounts.sources import PasswordSources
 from homeserver.accounts.store import sign_ons
 from homeserver.context import Context
 from homeserver.login.ldap import Directory
+from homeserver.oauth import places
 from homeserver.oauth.browsers import LIFETIME
 from homeserver.periodic import Periodic
-from homeserver.sign_on import logout_api, pages, store, welcome
+from homeserver.sign_on import logout_api, pages, saml_api, store, welcome
 from homeserver.sign_on.calls import Calls
+from homeserver.sign_on.cas import Cas
 from homeserver.sign_on.oidc import Oidc
 from homeserver.sign_on.providers import Providers
+from homeserver.sign_on.saml import Saml
 
-ENDPOINTS: Final[Sequence[ModuleType]] = (pages, welcome, logout_api)
+ENDPOINTS: Final[Sequence[ModuleType]] = (
+    pages,
+    welcome,
+    logout_api,
+    saml_api,
+)
 _EVERY_S: Final = 900.0
 
 
@@ -30,6 +38,14 @@ async def providers(ctx: Context) -> AsyncIterator[Providers]:
         for one in config.oidc_providers:
             calls = await stack.enter_async_context(Calls(config, one.issuer))
             found.add(one.id, Oidc(one, calls, ctx.clock))
+        for other in config.cas_providers:
+            calls = await stack.enter_async_context(Calls(config, other.url))
+            found.add(other.id, Cas(other, calls))
+        for third in config.saml_providers:
+            page = places.PROVIDER.replace("{idpId}", third.id)
+            saml = Saml(third, config.public_base_url.rstrip("/") + page)
+            stack.callback(saml.close)
+            found.add(third.id, saml)
         if config.ldap.uri:
             directory = await stack.enter_async_context(Directory(ctx))
             sources.sources.append(directory.knows)
