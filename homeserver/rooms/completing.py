@@ -59,6 +59,10 @@ class Claim:
     whole: int | None  # the root of the state with all members, once they are stored
 
 
+class Superseded(Exception):  # noqa: N818 - reads as what happened
+    """Our users have left and joined anew: other members are awaited now."""
+
+
 class Clearable(Protocol):
     """What holds events."""
 
@@ -165,7 +169,7 @@ async def _complete(ctx: Context, claim: Claim) -> None:
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(ctx, claim, 0))
         raise
-    except (Conflict, Overloaded, Malformed) as error:
+    except (Conflict, Overloaded, Malformed, Superseded) as error:
         log.warning("room not completed", room_nid=claim.room_nid, reason=repr(error))
     except Exception:
         # A slip of ours must not keep the other rooms from being completed.
@@ -272,7 +276,9 @@ async def _merged(
 
 
 async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> None:
-    """Bring the members in, some at a time, and make the room whole. Raises: Conflict.
+    """Bring the members in, some at a time, and make the room whole.
+
+    Raises: Conflict, Superseded.
 
     No commit is long, so that nobody else waits for it.
     """
@@ -285,15 +291,18 @@ async def _install(ctx: Context, room: Room, join: StoredEvent, root: int) -> No
         ) -> Step | None:
             return await bring_in(ctx, writer, some)
 
-        await _write(ctx, room, brings)
-    await _write(ctx, room, lambda writer: make_whole(ctx, writer, join, root))
+        await _write(ctx, room, join, brings)
+    await _write(ctx, room, join, lambda writer: make_whole(ctx, writer, join, root))
     log.info("room is whole", room_id=room.room_id)
 
 
 async def _write(
-    ctx: Context, room: Room, make: Callable[[RoomWriter], Awaitable[Step | None]]
+    ctx: Context,
+    room: Room,
+    join: StoredEvent,
+    make: Callable[[RoomWriter], Awaitable[Step | None]],
 ) -> None:
-    """Write one step, unless the room is whole. Raises: Conflict."""
+    """Write one step, unless the room is whole. Raises: Conflict, Superseded."""
     for attempt in range(_TRIES):
         try:
             async with (
@@ -303,6 +312,8 @@ async def _write(
                 await writer.settled()
                 if not writer.room.is_partial:
                     return  # somebody was faster
+                if not await _is_awaited(ctx, join):
+                    raise Superseded("somebody has joined anew")
                 with writer.unmoved():
                     step = await make(writer)
                 if step is None:
@@ -315,3 +326,12 @@ async def _write(
             continue
         return
     raise Conflict
+
+
+async def _is_awaited(ctx: Context, join: StoredEvent) -> bool:
+    """Whether the members that are awaited are those who were there at this join."""
+    async with ctx.db.read() as tx:
+        join_nid: int | None = await tx.fetchval(
+            "SELECT join_nid FROM partial_rooms WHERE room_nid = $1", join.room_nid
+        )
+    return join_nid == join.nid

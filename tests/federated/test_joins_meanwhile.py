@@ -3,10 +3,13 @@
 Spec: MSC3902
 """
 
+import asyncio
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from federation.wire.transport import Answer
 from tests.federated.test_joins_partial import (
     _LAZY,
     HeldBack,
@@ -120,3 +123,55 @@ async def test_who_is_put_out_meanwhile_is_out(
     await agree(room, a, b)
     await alice.sends(room, "welcome back")
     await bob.sees(room, "welcome back")
+
+
+async def test_members_of_an_earlier_stay_are_not_taken_for_those_of_this_one(
+    a: Site, b: Site, alice: Client, bob: Client
+) -> None:
+    """The answer about the first join comes when the second awaits its members."""
+    room = await _large_room(a, alice)
+    late = Late(b)
+    await bob.joins(room, via=alice)
+    await eventually(lambda: _is(late.asked), "b asks for the members")
+    await alice.kicks(room, bob)
+    await bob.is_shown(room, "leave")
+    await alice.sets_state(room, "m.room.topic", {"topic": "set meanwhile"})
+    await bob.joins(room, via=alice)
+    first = late.asked[0]
+    await eventually(lambda: _is(set(late.asked) - {first}), "b asks again")
+    late.first.set()
+    count = len(late.asked)
+    await eventually(lambda: _is(len(late.asked) > count), "b goes on asking", 60)
+    assert await _is_partial(b, room)
+    late.rest.set()
+    await _is_whole(b, room=room)
+    await agree(room, a, b)
+
+
+async def _is(value: object) -> bool:
+    return bool(value)
+
+
+class Late:
+    """A site whose first question for a state waits, and whose next ones fail."""
+
+    def __init__(self, site: Site) -> None:
+        self.asked: list[str] = []  # the events at which the states are
+        self.first, self.rest = asyncio.Event(), asyncio.Event()
+        for process in site.processes:
+            wire = process.ctx.wire
+            wire._deliver = self._guarded(wire._deliver)
+
+    def _guarded(self, deliver: Any) -> Any:
+        async def guarded(request: Any) -> Any:
+            if "/federation/v1/state/" not in request.target:
+                return await deliver(request)
+            self.asked.append(request.target.partition("event_id=")[2])
+            if self.asked[-1] == self.asked[0]:
+                await self.first.wait()
+            elif not self.rest.is_set():
+                body = b'{"errcode":"M_UNKNOWN","error":"held back by the test"}'
+                return Answer(503, CIMultiDictProxy(CIMultiDict()), body)
+            return await deliver(request)
+
+        return guarded

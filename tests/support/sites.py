@@ -7,7 +7,7 @@ TCP proxy that takes turns between them, as a load balancer would.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,14 @@ class World:
     sites: list[Site] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
 
-    async def site(self, processes: int = 2, **changes: Any) -> Site:
-        """One more server."""
+    async def site(
+        self,
+        processes: int = 2,
+        *,
+        allows: Sequence[str] = ("127.0.0.0/8", "::1/128"),
+        **changes: Any,
+    ) -> Site:
+        """One more server, which asks others at the addresses that it allows."""
         balancer = Balancer()
         await balancer.start()
         directory = self.directory / f"site{len(self.sites)}"
@@ -201,7 +207,7 @@ class World:
             ],
             federation={
                 "ca_file": str(the_ca_file()),
-                "allow_addresses": ["127.0.0.0/8", "::1/128"],
+                "allow_addresses": list(allows),
             },
             **changes,
         )
