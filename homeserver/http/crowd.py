@@ -3,8 +3,8 @@
 A process has so many descriptors, and files and the database need some. When there are
 too many connections, those go that have no request under way, the oldest first: silent
 ones, those that send a request's head byte by byte, and idle ones, whose clients know
-how to connect again. Nor may all those together hold much memory who do not read what
-they asked for.
+how to connect again. Nor may those who do not read what they asked for hold much memory
+all together, or be so many that nobody else is served.
 """
 
 import resource
@@ -16,6 +16,8 @@ import structlog
 from homeserver.bounded import MEMORY, MIB
 
 MAX_UNSENT: Final = 128 * MIB
+# Half of the requests that may be under way, as with bodies that come slowly.
+MAX_BEHIND: Final = 1_000
 _OTHER_DESCRIPTORS: Final = 300  # files, the database, other servers, …
 _SAY_SECONDS: Final = 60.0
 _SHARE: Final = 20  # of the connections, this part goes at once
@@ -57,8 +59,14 @@ def _most_connections() -> int:
 class Crowd:
     """The connections of a process. None for `most`: as the descriptors allow."""
 
-    def __init__(self, most: int | None = None, most_unsent: int = MAX_UNSENT) -> None:
+    def __init__(
+        self,
+        most: int | None = None,
+        most_unsent: int = MAX_UNSENT,
+        most_behind: int = MAX_BEHIND,
+    ) -> None:
         self._most = most
+        self._most_behind = most_behind
         self._most_unsent = most_unsent
         self._peers: dict[Peer, None] = {}  # the oldest first
         self._unsent: dict[Peer, int] = {}  # bytes; who is behind for longest first
@@ -74,6 +82,11 @@ class Crowd:
     def unsent(self) -> int:
         """Bytes of answers that nobody has read yet."""
         return sum(self._unsent.values())
+
+    @property
+    def behind_now(self) -> int:
+        """How many do not read what is there for them."""
+        return len(self._unsent)
 
     def enter(self, peer: Peer) -> None:
         """Count a new connection; when there are too many, others go, or this one."""
@@ -96,7 +109,7 @@ class Crowd:
         """It reads more slowly than we write; so much waits for it."""
         self._unsent[peer] = unsent
         total = self.unsent
-        while total > self._most_unsent:
+        while total > self._most_unsent or len(self._unsent) > self._most_behind:
             slowest = next(iter(self._unsent))
             total -= self._unsent[slowest]
             self._say("too much that nobody reads: the slowest are cut", [slowest])

@@ -6,6 +6,7 @@ reads slowly holds a thread only while there is room for more.
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from typing import Final, TypeVar, TypeVarTuple, Unpack
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from homeserver.http.protocol import STALL_SECONDS
+from homeserver.http.crowd import CROWD
+from homeserver.http.protocol import STALL_SECONDS, Connection
 from homeserver.http.replies import FileBody
 
 _THREADS: Final = 8
@@ -23,6 +25,8 @@ _PIECE: Final = 4 * 1024 * 1024
 _TURN: Final = 16 * 1024 * 1024
 # One piece where the kernel cannot send by itself, as over TLS.
 _CHUNK: Final = 256 * 1024
+# Whoever reads nothing is looked at so often: others may need the place.
+_LOOK_SECONDS: Final = 1.0
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -97,7 +101,7 @@ async def _sendfile(transport: asyncio.Transport, out: int, body: FileBody) -> N
             await asyncio.wait([turn])
             raise
         if not sent:
-            await _writable(out)
+            await _writable(transport, out)
         offset += sent
 
 
@@ -116,15 +120,24 @@ def _push(out: int, file: int, offset: int, count: int) -> int:
     return sent
 
 
-async def _writable(out: int) -> None:
+async def _writable(transport: asyncio.Transport, out: int) -> None:
     """Wait until the socket takes more. Raises: ConnectionResetError, after a while."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
+    peer = transport.get_protocol()
     loop.add_writer(out, ready.set)
     try:
+        if isinstance(peer, Connection):
+            CROWD.behind(peer, 0)
         async with asyncio.timeout(STALL_SECONDS):
-            await ready.wait()
+            while not ready.is_set():
+                if transport.is_closing():
+                    raise ConnectionResetError("the client has left, or had to")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ready.wait(), _LOOK_SECONDS)
     except TimeoutError:
         raise ConnectionResetError("the client reads nothing") from None
     finally:
         loop.remove_writer(out)
+        if isinstance(peer, Connection):
+            CROWD.caught_up(peer)

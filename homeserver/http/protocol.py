@@ -20,6 +20,8 @@ from homeserver.http.crowd import CROWD
 # who close and no request meets a closed connection.
 IDLE_SECONDS: Final = 75.0
 STALL_SECONDS: Final = 60.0
+# So much must be read in that time: over the slowest telephone it takes seconds.
+LEAST_READ: Final = 16 * 1024
 # An inline filter in /sync makes a long line; a token of an application service, a
 # long field.
 MAX_LINE: Final = 32 * 1024
@@ -89,7 +91,8 @@ class Connection(RequestHandler):
         self._stall = None
         if self.transport is None:
             return
-        if self.transport.get_write_buffer_size() >= self._unsent:
+        read = self._unsent - self.transport.get_write_buffer_size()
+        if read < min(LEAST_READ, self._unsent):
             self.transport.abort()
         else:
             self._watch()

@@ -67,6 +67,24 @@ async def test_slow_bodies_keep_nobody_out(
         await asyncio.sleep(0.01)
 
 
+async def test_slow_readers_keep_nobody_out(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd(most_behind=3)
+    monkeypatch.setattr(protocol, "CROWD", crowd)
+    endless = f"GET {V3}/stream/90000000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    slow = []
+    for n in range(4):
+        slow.append(await begin(server, endless))
+        while crowd.behind_now < min(n + 1, 3):
+            await asyncio.sleep(0.01)
+    while "stream closed" not in server.state.seen:  # the first one's
+        await asyncio.sleep(0.01)
+    assert (await server.call("GET", V3 + "/maybe"))[0] == 200
+    for _, writer in slow:
+        writer.transport.abort()
+
+
 async def test_answers_that_nobody_reads_are_bounded_together(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
