@@ -144,8 +144,8 @@ def tame_allocator() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-        mallopt(_M_TRIM_THRESHOLD, 128 * 1024)
+        mallopt(_M_MMAP_THRESHOLD, MIB)
+        mallopt(_M_TRIM_THRESHOLD, 4 * MIB)
         mallopt(_M_ARENA_MAX, 2)
 
 

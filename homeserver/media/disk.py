@@ -1,6 +1,6 @@
 """Files on the disk, each under the SHA-256 of its content and some chance.
 
-A file is written beside its place, and put there when it is whole and on the disk.
+A file is written beside its place, and put there when it is whole.
 Whatever may wait for the disk happens in threads.
 """
 
@@ -70,16 +70,19 @@ class DiskDraft:
 
         Raises: OSError, Unavailable.
         """
+        if isinstance(self._target, Disk):
+            place = await in_thread(self._put, self._target)
+            self._is_kept = True
+            return place
         await in_thread(self._finish)
-        place = await self._target.put(self.path, self.sha256, self.size)
-        self._is_kept = place.store == DISK
-        return place
+        return await self._target.put(self.path, self.sha256, self.size)
+
+    def _put(self, disk: "Disk") -> Place:
+        self._finish()
+        return disk.take(self.path, self.sha256)
 
     def _finish(self) -> None:
-        if self._descriptor is None:
-            self._descriptor = _create(self.path)
-        if self._target.name == DISK:
-            os.fsync(self._descriptor)
+        self.write(())
         self._close()
 
     def _close(self) -> None:
@@ -139,11 +142,11 @@ class Disk:
 
     async def put(self, path: Path, sha256: bytes, size: int) -> Place:  # noqa: ARG002 - as S3 has it
         """Move a file in here that is on the same disk."""
-        key = f"{sha256.hex()}-{secrets.token_hex(4)}"
-        await in_thread(self._move, path, key)
-        return Place(DISK, key)
+        return await in_thread(self.take, path, sha256)
 
-    def _move(self, path: Path, key: str) -> None:
+    def take(self, path: Path, sha256: bytes) -> Place:
+        """The same, here and now."""
+        key = f"{sha256.hex()}-{secrets.token_hex(4)}"
         place = self.path_of(key)
         try:
             path.replace(place)
@@ -151,7 +154,11 @@ class Disk:
             place.parent.mkdir(parents=True, exist_ok=True)
             _sync(self._files)
             path.replace(place)
+        # In this order, most file systems write the new name down with the content,
+        # and there is nothing left to do for the directory.
+        _sync(place)
         _sync(place.parent)
+        return Place(DISK, key)
 
     def path_of(self, key: str) -> Path:
         """Where the file with this key is, or would be."""
@@ -250,8 +257,8 @@ def _entries(directory: Path) -> Iterator["os.DirEntry[str]"]:
         return
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -20,6 +20,7 @@ from tests.bench import (
     account_rows,
     client_rows,
     database_rows,
+    file_rows,
     join_rows,
     key_rows,
     push_rows,
@@ -36,6 +37,7 @@ PLACE = Path(".work")
 
 ROWS.update(account_rows.ROWS)
 ROWS.update(client_rows.ROWS)
+ROWS.update(file_rows.ROWS)
 ROWS.update(join_rows.ROWS)
 ROWS.update(key_rows.ROWS)
 ROWS.update(push_rows.ROWS)

@@ -3,7 +3,10 @@
 import asyncio
 import io
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import re
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -63,6 +66,25 @@ async def upload(who: Client, body: bytes, kind: str = "a/b") -> str:
     return uri.removeprefix("mxc://")
 
 
+async def upload_pieces(who: Client, pieces: Iterable[bytes], size: int) -> None:
+    """Upload what is made while it is sent. Raises: AssertionError."""
+    parts = urlsplit(who.base_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(
+            f"POST {UPLOAD} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"Authorization: Bearer {who.access_token}\r\nConnection: close\r\n"
+            f"Content-Length: {size}\r\n\r\n".encode()
+        )
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head[9:10] == b"2", head
+    finally:
+        writer.close()
+
+
 async def download(who: Client, where: str, extra: str = "") -> int:
     count, _ = await transfer(who, "GET", f"{V1}/download/{where}", extra=extra)
     return count
@@ -93,3 +115,50 @@ def photo(size: tuple[int, int]) -> bytes:
     out = io.BytesIO()
     small.resize(size).save(out, "JPEG", quality=85)
     return out.getvalue()
+
+
+def drain(base_url: str, token: str, targets: deque[str]) -> int:
+    """Fetch one target after the other on one connection; how many bytes came.
+
+    For use in threads: several of them share the targets.
+    """
+    parts = urlsplit(base_url)
+    buffer = bytearray(MIB)
+    total = 0
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        while True:
+            try:
+                target = targets.popleft()
+            except IndexError:
+                return total
+            connection.sendall(
+                f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                f"Authorization: Bearer {token}\r\n\r\n".encode()
+            )
+            head = b""
+            while b"\r\n\r\n" not in head:
+                piece = connection.recv(4096)
+                assert piece, head
+                head += piece
+            head, _, body = head.partition(b"\r\n\r\n")
+            assert head[9:10] == b"2", head
+            found = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+            assert found, head
+            size = int(found[1])
+            left = size - len(body)
+            while left:
+                count = connection.recv_into(buffer, min(left, MIB))
+                assert count, "it breaks off"
+                left -= count
+            total += size
+
+
+async def drained(
+    base_url: str, token: str, targets: Iterable[str], at_once: int
+) -> int:
+    """Fetch all targets on so many connections; how many bytes came."""
+    left = deque(targets)
+    counts = await asyncio.gather(
+        *(asyncio.to_thread(drain, base_url, token, left) for _ in range(at_once))
+    )
+    return sum(counts)

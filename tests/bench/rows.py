@@ -2,14 +2,11 @@
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 
-from tests.bench import files
 from tests.bench.field import Contender, Used
 from tests.bench.load import Connection, Tally, percentile, sends_for
 from tests.support.api import path
@@ -306,65 +303,6 @@ async def memory(contender: Contender, scale: Scale) -> list[Figure]:
     return [Figure("resident", contender.resident() / 1e6, "MB")]
 
 
-async def large_files(contender: Contender, scale: Scale) -> list[Figure]:
-    """4 files of 48 MiB at once, up and down"""
-    (who,) = await contender.people(f"large{next(_bodies)}", 1)
-    data = [os.urandom(48 * files.MIB) for _ in range(4)]
-    size = sum(map(len, data)) / files.MIB
-    places: list[str] = []
-
-    async def up(body: bytes) -> None:
-        places.append(await files.upload(who, body))
-
-    _, sent = await contender.cost(
-        lambda: files.several([partial(up, body) for body in data], 4)
-    )
-    _, got = await contender.cost(
-        lambda: files.several([partial(files.download, who, p) for p in places], 4)
-    )
-    return [
-        Figure("up", size / sent.wall, "MiB/s", more_is_better=True),
-        Figure("down", size / got.wall, "MiB/s", more_is_better=True),
-        Figure("CPU up", sent.server_cpu / size * 1000, "ms/MiB"),
-        Figure("CPU down", got.server_cpu / size * 1000, "ms/MiB"),
-    ]
-
-
-async def small_files(contender: Contender, scale: Scale) -> list[Figure]:
-    """Files of 100 KiB, up and down; parts of a large one; thumbnails"""
-    (who,) = await contender.people(f"small{next(_bodies)}", 1)
-    count = max(20, int(100 * scale.seconds))
-    places: list[str] = []
-
-    async def up() -> None:
-        places.append(await files.upload(who, os.urandom(100 * 1024)))
-
-    _, sent = await contender.cost(lambda: files.several([up] * count, 8))
-    _, got = await contender.cost(
-        lambda: files.several([partial(files.download, who, p) for p in places], 8)
-    )
-    large = await files.upload(who, os.urandom(40 * files.MIB))
-    part = partial(files.download, who, large, "Range: bytes=9000000-9065535\r\n")
-    # Who ignores ranges sends all of it.
-    _, parts = await contender.cost(lambda: files.several([part] * 50, 8))
-    photos = [files.photo((2000, 1500)) for _ in range(10)]
-
-    async def show(photo: bytes) -> None:
-        # Together: some servers make thumbnails of what nobody asks for.
-        where = await files.upload(who, photo, "image/jpeg")
-        await files.thumbnail(who, where)
-
-    _, shown = await contender.cost(
-        lambda: files.several([partial(show, photo) for photo in photos], 8)
-    )
-    return [
-        Figure("up", count / sent.wall, "/s", more_is_better=True),
-        Figure("down", count / got.wall, "/s", more_is_better=True),
-        Figure("parts", 50 / parts.wall, "/s", more_is_better=True),
-        Figure("photos", 10 / shown.wall, "/s", more_is_better=True, judged=False),
-    ]
-
-
 ROWS: Final[dict[str, Row]] = {
     "send_one_room": send_one_room,
     "send_fifty_rooms": send_fifty_rooms,
@@ -372,8 +310,6 @@ ROWS: Final[dict[str, Row]] = {
     "initial_sync": initial_sync,
     "incremental_sync": incremental_sync,
     "remote_join": remote_join,
-    "large_files": large_files,
-    "small_files": small_files,
     "memory": memory,
 }
 
