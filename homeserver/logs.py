@@ -99,6 +99,7 @@ def set_up(
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _spare_traces,
             structlog.processors.format_exc_info,
             _add_name,
             add_process,
@@ -119,6 +120,18 @@ def set_up(
 
 def _add_name(logger: Any, _: str, event: EventDict) -> EventDict:  # noqa: ANN401
     event["logger"] = logger.name
+    return event
+
+
+def _spare_traces(_: object, __: str, event: EventDict) -> EventDict:
+    """Say only the reason where it says it all, such as that the database is away."""
+    given = event.get("exc_info")
+    error = sys.exc_info()[1] if given is True else given
+    if isinstance(error, tuple):
+        error = error[1]
+    if getattr(error, "says_it_all", False):
+        del event["exc_info"]
+        event.setdefault("reason", str(error))
     return event
 
 

@@ -11,6 +11,8 @@ class DatabaseUnavailable(DatabaseError):  # noqa: N818 - reads as a sentence at
     Nothing of the transaction is kept: doing it again is safe.
     """
 
+    says_it_all = True  # in the log: where we were just then does not matter
+
 
 class CommitUnknown(DatabaseError):  # noqa: N818
     """The connection was lost while the database was committing.
@@ -18,6 +20,8 @@ class CommitUnknown(DatabaseError):  # noqa: N818
     The transaction is there whole or not at all; only reading tells which. Doing it
     again is safe only when the work itself notices that it has been done.
     """
+
+    says_it_all = True
 
 
 class NotCommitted(DatabaseError):  # noqa: N818

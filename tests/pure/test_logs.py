@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from homeserver import logs
+from homeserver.db.errors import DatabaseUnavailable
 
 
 @pytest.fixture
@@ -117,3 +118,14 @@ def test_lines_are_bounded(logged):
     lines = logged()
     structlog.get_logger("x").info("long", text="a" * 100_000, other=["b" * 100_000])
     assert len(lines()[0]) < 5_000
+
+
+def test_an_outage_leaves_no_trace_and_a_slip_does(logged):
+    lines = logged()
+    log = structlog.get_logger("x")
+    for error in (DatabaseUnavailable("it is away"), KeyError("slip")):
+        log.error("work failed", exc_info=error)
+    (outage, slip, *trace) = lines()
+    assert outage.endswith("work failed reason='it is away'")
+    assert slip.endswith("work failed")
+    assert "KeyError" in trace[-1]
