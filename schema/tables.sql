@@ -1002,6 +1002,8 @@ CREATE INDEX delayed_events_due ON delayed_events (send_at)
     WHERE finalised_at IS NULL;
 CREATE INDEX delayed_events_user ON delayed_events (user_id, send_at)
     WHERE finalised_at IS NULL;
+CREATE INDEX delayed_events_claimed ON delayed_events (room_id)
+    WHERE claimed_until IS NOT NULL AND finalised_at IS NULL;
 CREATE INDEX delayed_events_finalised ON delayed_events (finalised_at)
     WHERE finalised_at IS NOT NULL;
 CREATE UNIQUE INDEX delayed_events_txn

@@ -35,8 +35,8 @@ from homeserver.db.errors import DatabaseError
 from homeserver.live.changes import Change, Kind
 from homeserver.live.room import Room, RoomDelta
 
-LEASE_SECONDS: Final = 15.0
-_RENEW_SECONDS: Final = 4.0
+LEASE_SECONDS: Final = 7.0
+_RENEW_SECONDS: Final = 2.0
 _CLAIM_SECONDS: Final = 1.0
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 300.0

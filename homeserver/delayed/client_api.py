@@ -172,7 +172,7 @@ async def _send(ctx: Context, event: DelayedEvent) -> bool:
         await deliver(ctx, event)
     except BaseException:
         async with ctx.db.transaction() as tx:
-            await store.let_go(tx, event.delay_id)
+            await store.let_go(tx, (event.delay_id,))
         raise
     return True
 

@@ -1,7 +1,5 @@
-"""Sends what is due: a task of every process, of which one at a time is at work."""
+"""Sends what is due: in every process, and what is for one room by one at a time."""
 
-import asyncio
-import secrets
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -10,20 +8,18 @@ import orjson
 import structlog
 
 from homeserver import errors
+from homeserver.claimed import Claimed
 from homeserver.context import Context
-from homeserver.db import leases
-from homeserver.db.errors import DatabaseError
+from homeserver.db.pool import Tx
 from homeserver.delayed import store
-from homeserver.delayed.deliver import CLAIM_SECONDS, PASSING, deliver
+from homeserver.delayed.deliver import PASSING, deliver
 from homeserver.delayed.store import DelayedEvent
 from homeserver.errors import MatrixError
 from homeserver.http.limits import Limits, writes
 
-_LEASE: Final = "delayed-events"
-_LEASE_SECONDS: Final = 10.0
 # Every process looks so often; one that knows what comes next looks just then.
 _LOOK_SECONDS: Final = 1.0
-_BATCH: Final = 50
+_ROOMS_AT_ONCE: Final = 50
 _RETRY_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -34,66 +30,30 @@ class DelayedSender:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._me = secrets.token_hex(8)
         # What a user may send at once holds for what was scheduled for one moment too.
         self._limits = Limits(ctx.clock.monotonic, enabled=ctx.config.limits.enabled)
-        self._task: asyncio.Task[None] | None = None
+        self._work = Claimed(
+            ctx.db,
+            "delayed-events",
+            claim=_claim,
+            renew=_renew,
+            work=self._send_in_order,
+            at_once=_ROOMS_AT_ONCE,
+            look_s=_LOOK_SECONDS,
+            until_next=store.seconds_to_next,
+        )
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="delayed-events")
+        await self._work.__aenter__()
         return self
 
     async def __aexit__(
         self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def _run(self) -> None:
-        while True:
-            wait: float | None = None
-            try:
-                async with self._ctx.db.read() as tx:
-                    wait = await store.seconds_to_next(tx)
-                if wait == 0 and not await self._send_due():
-                    wait = None
-            except DatabaseError as error:
-                log.warning("delayed events wait for the database", reason=str(error))
-            except Exception:  # the next round may do better
-                log.exception("cannot send delayed events")
-            if wait != 0:
-                await asyncio.sleep(min(_LOOK_SECONDS, wait or _LOOK_SECONDS))
-
-    async def _send_due(self) -> bool:
-        """Send all that is due; False: another process is at it."""
-        async with self._ctx.db.transaction() as tx:
-            if not await leases.claim(tx, _LEASE, self._me, _LEASE_SECONDS):
-                return False
-        try:
-            while due := await self._take():
-                await self._send_all(due)
-        finally:
-            async with self._ctx.db.transaction() as tx:
-                await leases.release(tx, (_LEASE,), self._me)
-        return True
-
-    async def _take(self) -> list[DelayedEvent]:
-        async with self._ctx.db.transaction() as tx:
-            if not await leases.claim(tx, _LEASE, self._me, _LEASE_SECONDS):
-                return []
-            return await store.claim_due(tx, _BATCH, CLAIM_SECONDS)
-
-    async def _send_all(self, due: Sequence[DelayedEvent]) -> None:
-        """Begin in their order; what is for one room goes one after the other."""
-        rooms: dict[str, list[DelayedEvent]] = {}
-        for event in due:
-            rooms.setdefault(event.room_id, []).append(event)
-        await asyncio.gather(*(self._send_in_order(each) for each in rooms.values()))
+        await self._work.__aexit__(kind, error, trace)
 
     async def _send_in_order(self, events: Sequence[DelayedEvent]) -> None:
         for event in events:
@@ -108,12 +68,7 @@ class DelayedSender:
         except PASSING as error:
             log.warning("a delayed event is tried again", reason=repr(error))
             async with self._ctx.db.transaction() as tx:
-                await store.let_go(tx, event.delay_id, _RETRY_SECONDS)
-        except asyncio.CancelledError:
-            # What was under way is not sent twice: its transaction ID is known.
-            async with self._ctx.db.transaction() as tx:
-                await store.let_go(tx, event.delay_id)
-            raise
+                await store.let_go(tx, (event.delay_id,), _RETRY_SECONDS)
         except Exception:
             log.exception("a delayed event cannot be sent")
             await self._fail(event, errors.internal())
@@ -122,3 +77,18 @@ class DelayedSender:
         text = orjson.dumps(error.body()).decode()
         async with self._ctx.db.transaction() as tx:
             await store.finalise(tx, event.delay_id, error=text)
+
+
+async def _claim(tx: Tx, seconds: float, most: int) -> list[Sequence[DelayedEvent]]:
+    """What is due, room by room, each in its order."""
+    rooms: dict[str, list[DelayedEvent]] = {}
+    for event in await store.claim_due(tx, most, seconds):
+        rooms.setdefault(event.room_id, []).append(event)
+    return list(rooms.values())
+
+
+async def _renew(
+    tx: Tx, several: Sequence[Sequence[DelayedEvent]], seconds: float
+) -> None:
+    delay_ids = [event.delay_id for events in several for event in events]
+    await store.let_go(tx, delay_ids, seconds)

@@ -1,5 +1,6 @@
 """The table `delayed_events`. Types, keys and contents may hold U+0000: escaped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ KEEP_DAYS: Final = 7
 KEEP_PER_USER: Final = 1000
 # More than are sent at once, so that one that nobody holds is among them.
 _LOOKED_AT: Final = 200
+_CLAIMING: Final = 0x6865617274680002  # an advisory lock; of migrations: …0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,16 +225,28 @@ async def claim(tx: Tx, delay_id: str, seconds: float) -> bool:
 
 
 async def claim_due(tx: Tx, most: int, seconds: float) -> list[DelayedEvent]:
-    """Take what is due to send it, in the order in which it became due."""
+    """Take what is due to send it, in the order in which it became due.
+
+    Nothing while another process does, and nothing for rooms to which one is sending:
+    what is for one room goes one after the other.
+    """
+    if not await tx.fetchval("SELECT pg_try_advisory_xact_lock($1)", _CLAIMING):
+        return []
     return await fetch_as(
         tx,
         DelayedEvent,
         """
         WITH due AS (
             SELECT delay_id
-              FROM delayed_events
+              FROM delayed_events AS each
              WHERE finalised_at IS NULL AND send_at <= clock_timestamp()
                AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+               AND NOT EXISTS (
+                   SELECT FROM delayed_events AS sending
+                    WHERE sending.room_id = each.room_id
+                      AND sending.finalised_at IS NULL
+                      AND sending.claimed_until IS NOT NULL
+                      AND sending.claimed_until >= clock_timestamp())
              ORDER BY send_at, delay_id
              LIMIT $1
                FOR UPDATE SKIP LOCKED
@@ -272,15 +286,15 @@ async def finalise(
     )
 
 
-async def let_go(tx: Tx, delay_id: str, seconds: float = 0.0) -> None:
-    """It was not sent: others may have it after so many seconds."""
+async def let_go(tx: Tx, delay_ids: Sequence[str], seconds: float = 0.0) -> None:
+    """They are not sent yet: others may have them after so many seconds."""
     await tx.execute(
         """
         UPDATE delayed_events
            SET claimed_until = clock_timestamp() + $2 * interval '1 second'
-         WHERE delay_id = $1 AND finalised_at IS NULL
+         WHERE delay_id = ANY($1) AND finalised_at IS NULL
         """,
-        delay_id,
+        delay_ids,
         seconds,
     )
 

@@ -29,15 +29,16 @@ from homeserver.live.room import Room, RoomDelta
 
 _Work = Callable[[], Awaitable[None]]
 
-LEASE_SECONDS: Final = 30.0
-_RENEW_SECONDS: Final = 8.0
-_SWEEP_SECONDS: Final = 3.0
+# Whose process is gone is taken over within ten seconds, all in all.
+LEASE_SECONDS: Final = 6.0
+_RENEW_SECONDS: Final = 1.5
+_SWEEP_SECONDS: Final = 2.0
 _SAVE_SECONDS: Final = 1.0
 _SWEPT: Final = 200
 # Who holds a destination keeps it for so long without anything to send.
 _IDLE_SECONDS: Final = 120.0
 # A destination that another process holds is asked for again after this.
-_HELD_ELSEWHERE_SECONDS: Final = 3.0
+_HELD_ELSEWHERE_SECONDS: Final = 1.5
 _STOP_SECONDS: Final = 5.0
 _REMEMBERED: Final = 50_000
 # Servers held and asked for; of more, the sweep and other processes take care.

@@ -1,21 +1,17 @@
 """Sends what is in the outbox, as long as the block lasts."""
 
-import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-import asyncpg
 import structlog
 
+from homeserver.claimed import Claimed
 from homeserver.context import Context
-from homeserver.db.errors import DatabaseError
 from homeserver.mail import gateway, smtp, store
 from homeserver.mail.smtp import NotDelivered
 from homeserver.mail.store import Message
 
 _AT_ONCE: Final = 5
-# How long a message of another process, or one that was put off, may lie.
-_LOOK_EVERY_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +21,14 @@ class Postman:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._work = Claimed(
+            ctx.db,
+            "postman",
+            claim=store.claim,
+            renew=store.renew,
+            work=self._send,
+            at_once=_AT_ONCE,
+        )
 
     @property
     def has_mail(self) -> bool:
@@ -40,43 +42,21 @@ class Postman:
 
     def wake(self) -> None:
         """There is something in the outbox."""
-        self._woken.set()
+        self._work.wake()
 
     async def __aenter__(self) -> Self:
         if self.has_mail or self.has_sms:
-            self._task = asyncio.create_task(self._run(), name="postman")
+            await self._work.__aenter__()
         return self
 
     async def __aexit__(
         self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                while await self._send_some():
-                    pass
-            except (DatabaseError, asyncpg.PostgresError) as error:
-                log.warning("outbox not read", reason=str(error))
-            try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
-
-    async def _send_some(self) -> int:
-        async with self._ctx.db.transaction() as tx:
-            messages = await store.claim(tx, _AT_ONCE)
-        await asyncio.gather(*(self._send(message) for message in messages))
-        return len(messages)
+        if self.has_mail or self.has_sms:
+            await self._work.__aexit__(kind, error, trace)
 
     async def _send(self, message: Message) -> None:
         try:

@@ -1,5 +1,6 @@
 """The table `outbox`: messages that nobody has taken from us yet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -7,8 +8,7 @@ from typing import Final
 from homeserver.db.pool import Tx
 from homeserver.db.rows import fetch_as
 
-# How long who took a message may take to send it.
-CLAIM: Final = timedelta(minutes=3)
+# How long it is tried to send a message.
 GIVE_UP: Final = timedelta(days=1)
 
 
@@ -53,14 +53,14 @@ async def add(
     )
 
 
-async def claim(tx: Tx, limit: int) -> list[Message]:
-    """Take messages that are due; nobody else gets them for a while."""
+async def claim(tx: Tx, seconds: float, limit: int) -> list[Message]:
+    """Take messages that are due, for so long; nobody else gets them meanwhile."""
     return await fetch_as(
         tx,
         Message,
         """
         UPDATE outbox o
-           SET tries = tries + 1, due_at = now() + $2::interval
+           SET tries = tries + 1, due_at = now() + $2 * interval '1 s'
           FROM (SELECT message_id FROM outbox WHERE due_at <= now()
                  ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
          WHERE o.message_id = due.message_id
@@ -68,7 +68,19 @@ async def claim(tx: Tx, limit: int) -> list[Message]:
                   unsubscribe
         """,
         limit,
-        CLAIM,
+        seconds,
+    )
+
+
+async def renew(tx: Tx, messages: Sequence[Message], seconds: float) -> None:
+    """Keep messages for so long from now on."""
+    await tx.execute(
+        """
+        UPDATE outbox SET due_at = now() + $2 * interval '1 s'
+         WHERE message_id = ANY($1)
+        """,
+        [message.message_id for message in messages],
+        seconds,
     )
 
 

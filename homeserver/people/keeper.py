@@ -24,10 +24,11 @@ from homeserver.people.store import Entry, Moved, Progress
 from homeserver.people.words import MAX_NAME, fold, triples_of, words_of
 
 LEASE: Final = "user-directory"
-_LEASE_SECONDS: Final = 10.0
+_LEASE_SECONDS: Final = 6.0
 _PAUSE_SECONDS: Final = 0.2
 # Also without news: another process may have stopped in the middle.
-_AGAIN_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 3.0  # whether the process that was at it is gone
+_LOOKS: Final = 5  # until everybody is looked at again
 _AT_ONCE: Final = 200
 _MAX_URL: Final = 1000
 
@@ -77,12 +78,14 @@ class DirectoryKeeper:
             self._wake.set()
 
     async def _run(self) -> None:
+        looks = 0
         while True:
             try:
-                async with asyncio.timeout(_AGAIN_SECONDS):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
-                self._is_time = True
+                looks += 1
+                self._is_time = self._is_time or looks % _LOOKS == 0
             self._wake.clear()
             await asyncio.sleep(_PAUSE_SECONDS)
             try:

@@ -8,26 +8,22 @@ Spec: client-server-api#events-on-change-of-profile-information
 """
 
 import asyncio
+import contextlib
+from types import TracebackType
 from typing import Final, Self
 from weakref import WeakKeyDictionary
 
-import asyncpg
-import structlog
-
 from federation.ids import UserId
 from homeserver.accounts.store import profiles
+from homeserver.accounts.store.profiles import Telling
+from homeserver.claimed import Claimed
 from homeserver.context import Context
-from homeserver.db.errors import DatabaseError
 from homeserver.live.changes import Change, Kind
 from homeserver.live.live import Live
 from homeserver.rooms import membership
 
 _USERS_AT_ONCE: Final = 3
-_CLAIM_SECONDS: Final = 60
-_RENEW_SECONDS: Final = 20.0
-_LOOK_SECONDS: Final = 15.0  # for what another process has left behind
-
-log = structlog.get_logger(__name__)
+_ASK_AGAIN_SECONDS: Final = 0.05
 
 
 class ProfileTeller:
@@ -35,85 +31,50 @@ class ProfileTeller:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._wake = asyncio.Event()
-        self._wake.set()
-        self._task: asyncio.Task[None] | None = None
-        self._waiting: dict[UserId, list[asyncio.Future[None]]] = {}
+        self._work = Claimed(
+            ctx.db,
+            "profile-teller",
+            claim=profiles.claim_tellings,
+            renew=profiles.renew_tellings,
+            work=self._tell,
+            at_once=_USERS_AT_ONCE,
+        )
 
     async def __aenter__(self) -> Self:
         self._ctx.live.on_change(Kind.PROFILE, self._on_profile)
-        self._task = asyncio.create_task(self._run(), name="profile-teller")
+        await self._work.__aenter__()
         _tellers[self._ctx.live] = self
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         _tellers.pop(self._ctx.live, None)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._work.__aexit__(kind, error, trace)
 
     def _on_profile(self, _position: int, _change: Change) -> None:
-        self._wake.set()
+        self._work.wake()
 
     async def wait(self, user_id: UserId, seconds: float) -> None:
-        """Wait until this process has told the user's rooms, but not for long."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(user_id, [])
-        waiting.append(future)
-        try:
+        """Wait until some process has told the user's rooms, but not for long."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            pass
-        finally:
-            waiting.remove(future)
-            if not waiting and self._waiting.get(user_id) is waiting:
-                del self._waiting[user_id]
+                while await self._is_due(user_id):  # noqa: ASYNC110 - of any process
+                    await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        await self._ctx.live.follower.was_behind()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            try:
-                while await self._tell_some():
-                    pass
-            except (DatabaseError, asyncpg.PostgresError) as error:
-                log.warning("profiles not told", reason=repr(error))
-            except Exception:
-                log.exception("profiles not told")
+    async def _is_due(self, user_id: UserId) -> bool:
+        async with self._ctx.db.read() as tx:
+            return await profiles.is_telling_due(tx, user_id)
 
-    async def _tell_some(self) -> bool:
-        async with self._ctx.db.transaction() as tx:
-            due = await profiles.claim_tellings(tx, _CLAIM_SECONDS, _USERS_AT_ONCE)
-        await asyncio.gather(*(self._tell(*each) for each in due))
-        return bool(due)
-
-    async def _tell(self, user_id: UserId, position: int) -> None:
-        keeper = asyncio.create_task(self._keep(user_id))
-        try:
-            await membership.update_profile(self._ctx, user_id)
-        except Exception:
-            # It stays claimed for a while, and is then tried again.
-            log.exception("profile not told", user_id=user_id)
-            return
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+    async def _tell(self, telling: Telling) -> None:
+        user_id, position = telling
+        await membership.update_profile(self._ctx, user_id)
         async with self._ctx.db.transaction() as tx:
             await profiles.finish_telling(tx, user_id, position)
-        for future in self._waiting.get(user_id, ()):
-            if not future.done():
-                future.set_result(None)
-
-    async def _keep(self, user_id: UserId) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            async with self._ctx.db.transaction() as tx:
-                await profiles.renew_telling(tx, user_id, _CLAIM_SECONDS)
 
 
 _tellers: "WeakKeyDictionary[Live, ProfileTeller]" = WeakKeyDictionary()

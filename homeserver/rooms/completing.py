@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-import asyncpg
 import structlog
 
 from federation.errors import Malformed, ProtocolError
@@ -23,8 +22,8 @@ from federation.ids import EventId, ServerName
 from federation.pdu import StateKey
 from federation.wire import calls
 from federation.wire.errors import WireError
+from homeserver.claimed import Claimed
 from homeserver.context import Context
-from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Tx
 from homeserver.events.stored import StoredEvent
 from homeserver.live.committer import Overloaded
@@ -37,10 +36,7 @@ from homeserver.rooms.outliers import places_of, store_outliers, stored_root
 from homeserver.rooms.restating import bring_in, make_whole
 from homeserver.rooms.unfinished import end_if_over
 
-LEASE_SECONDS: Final = 30  # renewed while the work goes on
-_RENEW_SECONDS: Final = 10.0
 _AT_ONCE: Final = 2  # rooms in one process: each may hold a large answer
-_POLL_SECONDS: Final = 5.0
 _MAX_PAUSE_SECONDS: Final = 600
 _TRIES: Final = 8  # against other writers
 _MEMBERS: Final = 250  # in one commit
@@ -50,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One room to complete, ours for LEASE_SECONDS."""
+    """One room to complete, ours for a while."""
 
     room_nid: int
     join_nid: int
@@ -74,82 +70,57 @@ class Completer:
     """Completes rooms while the block lasts."""
 
     def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._work = Claimed(
+            ctx.db,
+            "complete-rooms",
+            claim=_claim,
+            renew=_set_due,
+            work=lambda claim: _complete(ctx, claim),
+            at_once=_AT_ONCE,
+        )
         ctx.live.on_events(self._on_events)
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._run(), name=f"complete-rooms-{n}")
-            for n in range(_AT_ONCE)
-        ]
+        await self._work.__aenter__()
         return self
 
     async def __aexit__(
         self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._work.__aexit__(kind, error, trace)
 
     def _on_events(self, delta: RoomDelta, _room: Room | None) -> None:
         if delta.head.partial is not None:
-            self._wake.set()
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                claim = await _claim(self._ctx)
-                if claim is not None:
-                    renewing = asyncio.create_task(_keep(self._ctx, claim))
-                    try:
-                        await _complete(self._ctx, claim)
-                    finally:
-                        renewing.cancel()
-                    continue
-            except (DatabaseError, asyncpg.PostgresError) as error:
-                log.warning("cannot complete rooms", reason=repr(error))
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(_POLL_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            self._work.wake()
 
 
-async def _claim(ctx: Context) -> Claim | None:
-    async with ctx.db.transaction() as tx:
-        row = await tx.fetchrow(
-            """
-            UPDATE partial_rooms
-               SET due_at = now() + $1 * interval '1 second', tries = tries + 1
-             WHERE room_nid = (SELECT room_nid FROM partial_rooms
-                                WHERE due_at <= now() ORDER BY due_at LIMIT 1
-                                  FOR UPDATE SKIP LOCKED)
-         RETURNING room_nid, join_nid, servers, tries, whole_root
-            """,
-            LEASE_SECONDS,
-        )
-    if row is None:
-        return None
-    servers = tuple(map(ServerName, row["servers"]))
-    return Claim(
-        row["room_nid"], row["join_nid"], servers, row["tries"], row["whole_root"]
+async def _claim(tx: Tx, seconds: float, most: int) -> list[Claim]:
+    rows = await tx.fetch(
+        """
+        UPDATE partial_rooms AS p
+           SET due_at = now() + $1 * interval '1 second', tries = tries + 1
+          FROM (SELECT room_nid FROM partial_rooms
+                 WHERE due_at <= now() ORDER BY due_at LIMIT $2
+                   FOR UPDATE SKIP LOCKED) AS due
+         WHERE p.room_nid = due.room_nid
+     RETURNING p.room_nid, join_nid, servers, tries, whole_root
+        """,
+        seconds,
+        most,
     )
-
-
-async def _keep(ctx: Context, claim: Claim) -> None:
-    """Renew the claim: a process that dies is soon followed by another."""
-    while True:
-        await asyncio.sleep(_RENEW_SECONDS)
-        try:
-            await _give_back(ctx, claim, LEASE_SECONDS)
-        except (DatabaseError, asyncpg.PostgresError) as error:
-            log.warning("cannot renew a claim", reason=repr(error))
+    return [
+        Claim(
+            row["room_nid"],
+            row["join_nid"],
+            tuple(map(ServerName, row["servers"])),
+            row["tries"],
+            row["whole_root"],
+        )
+        for row in rows
+    ]
 
 
 async def _complete(ctx: Context, claim: Claim) -> None:
@@ -166,9 +137,6 @@ async def _complete(ctx: Context, claim: Claim) -> None:
         if room is not None and join is not None and root is not None:
             await _install(ctx, room, join, root)
             return
-    except asyncio.CancelledError:
-        await asyncio.shield(_give_back(ctx, claim, 0))
-        raise
     except (Conflict, Overloaded, Malformed, Superseded) as error:
         log.warning("room not completed", room_nid=claim.room_nid, reason=repr(error))
     except Exception:
@@ -177,7 +145,8 @@ async def _complete(ctx: Context, claim: Claim) -> None:
     if await end_if_over(ctx, claim.room_nid, claim.join_nid, claim.tries):
         return
     pause = min(2 ** min(claim.tries, 20), _MAX_PAUSE_SECONDS)
-    await _give_back(ctx, claim, pause)
+    async with ctx.db.transaction() as tx:
+        await _set_due(tx, (claim,), pause)
 
 
 async def _note_whole(ctx: Context, claim: Claim, root: int) -> None:
@@ -194,20 +163,16 @@ async def _note_whole(ctx: Context, claim: Claim, root: int) -> None:
         )
 
 
-async def _give_back(ctx: Context, claim: Claim, pause_s: int) -> None:
-    async with ctx.db.transaction() as tx:
-        await _set_due(tx, claim, pause_s)
-
-
-async def _set_due(tx: Tx, claim: Claim, pause_s: int) -> None:
+async def _set_due(tx: Tx, claims: Sequence[Claim], seconds: float) -> None:
     await tx.execute(
         """
-        UPDATE partial_rooms SET due_at = now() + $3 * interval '1 second'
-         WHERE room_nid = $1 AND join_nid = $2
+        UPDATE partial_rooms AS p SET due_at = now() + $3 * interval '1 second'
+          FROM unnest($1::bigint[], $2::bigint[]) AS u (room_nid, join_nid)
+         WHERE p.room_nid = u.room_nid AND p.join_nid = u.join_nid
         """,
-        claim.room_nid,
-        claim.join_nid,
-        pause_s,
+        [claim.room_nid for claim in claims],
+        [claim.join_nid for claim in claims],
+        seconds,
     )
 
 

@@ -9,20 +9,19 @@ Table: unverified_events.
 Spec: server-server-api#retrieving-server-keys
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-import asyncpg
 import structlog
 
 from federation import canonical_json
 from federation.errors import BadSignature, ProtocolError
 from federation.ids import EventId, ServerName, server_of
 from federation.pdu import Pdu, parse_pdu
+from homeserver.claimed import Claimed
 from homeserver.context import Context
 from homeserver.db.errors import DatabaseError
 from homeserver.db.pool import Tx
@@ -39,9 +38,7 @@ MOST_OF_ORIGIN: Final = 500
 _KEEP_DAYS: Final = 3
 _FIRST_PAUSE_S: Final = 30
 _MAX_PAUSE_S: Final = 3600
-_LEASE_S: Final = 120
 _AT_ONCE: Final = 50
-_POLL_S: Final = 5.0
 _ACCEPT_S: Final = 30.0
 _MAX_AWAITED: Final = 10_000
 
@@ -105,55 +102,41 @@ class Retrier:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._wake = asyncio.Event()
         self._awaited: set[ServerName] = set()
         self._alive: set[ServerName] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._work = Claimed(
+            ctx.db,
+            "unverified-events",
+            claim=self._claim,
+            renew=_renew,
+            work=lambda kept: _retry(ctx, kept),
+            at_once=1,
+        )
 
     async def __aenter__(self) -> Self:
         self._ctx.on_sign_of_life.append(self._on_sign_of_life)
-        self._task = asyncio.create_task(self._run(), name="unverified-events")
+        await self._work.__aenter__()
         return self
 
     async def __aexit__(
         self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._ctx.on_sign_of_life.remove(self._on_sign_of_life)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._work.__aexit__(kind, error, trace)
 
     def _on_sign_of_life(self, server: ServerName) -> None:
         if server in self._awaited:
             self._alive.add(server)
-            self._wake.set()
+            self._work.wake()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._pass()
-            except (DatabaseError, asyncpg.PostgresError) as error:
-                log.warning("cannot retry events", reason=repr(error))
-            try:
-                async with asyncio.timeout(_POLL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-
-    async def _pass(self) -> None:
-        self._wake.clear()
+    async def _claim(self, tx: Tx, seconds: float, _most: int) -> list[Sequence[Kept]]:
         alive, self._alive = self._alive, set()
-        async with self._ctx.db.transaction() as tx:
-            self._awaited = await _look_round(tx, list(alive))
-        while True:
-            async with self._ctx.db.transaction() as tx:
-                kept = await _claim(tx)
-            if not kept:
-                return
-            await _retry(self._ctx, kept)
+        self._awaited = await _look_round(tx, list(alive))
+        kept = await _claim(tx, seconds)
+        return [kept] if kept else []
 
 
 async def _look_round(tx: Tx, alive: Sequence[ServerName]) -> set[ServerName]:
@@ -175,7 +158,7 @@ async def _look_round(tx: Tx, alive: Sequence[ServerName]) -> set[ServerName]:
     return {ServerName(row["server"]) for row in rows}
 
 
-async def _claim(tx: Tx) -> list[Kept]:
+async def _claim(tx: Tx, seconds: float) -> list[Kept]:
     """Events that wait for one server, the first first; ours for a while."""
     kept = await fetch_as(
         tx,
@@ -195,9 +178,24 @@ async def _claim(tx: Tx) -> list[Kept]:
      RETURNING u.room_nid, u.event_id, u.origin, u.server, u.json, u.tries
         """,
         _AT_ONCE,
-        _LEASE_S,
+        seconds,
     )
     return sorted(kept, key=lambda each: each.tries)
+
+
+async def _renew(tx: Tx, several: Sequence[Sequence[Kept]], seconds: float) -> None:
+    """Have them ours for so long from now on."""
+    kept = [each for of_server in several for each in of_server]
+    await tx.execute(
+        """
+        UPDATE unverified_events AS e SET due_at = now() + $3 * interval '1 second'
+          FROM unnest($1::bigint[], $2::text[]) AS u (room_nid, event_id)
+         WHERE e.room_nid = u.room_nid AND e.event_id = u.event_id
+        """,
+        [each.room_nid for each in kept],
+        [each.event_id for each in kept],
+        seconds,
+    )
 
 
 async def _retry(ctx: Context, kept: Sequence[Kept]) -> None:

@@ -21,7 +21,7 @@ from homeserver.search.store import KEYS, Cursor, Entry, Source
 from homeserver.search.words import words_of
 
 _LEASE: Final = "search-index"
-_LEASE_SECONDS: Final = 10.0
+_LEASE_SECONDS: Final = 6.0
 _LOOK_SECONDS: Final = 3.0
 # Several messages cost one transaction, and who sends does not feel it.
 _PAUSE_SECONDS: Final = 0.1

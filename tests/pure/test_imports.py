@@ -33,7 +33,7 @@ LINES = """
     homeserver.outgoing
     homeserver.db
     homeserver.wake_ups
-    homeserver.periodic homeserver.chores homeserver.globs
+    homeserver.periodic homeserver.claimed homeserver.chores homeserver.globs
     homeserver.events
     homeserver.state
     homeserver.live

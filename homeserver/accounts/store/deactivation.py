@@ -58,7 +58,7 @@ async def _erase(tx: Tx, user_ids: Sequence[UserId]) -> None:
     await tx.execute("DELETE FROM presence WHERE user_id = ANY($1)", user_ids)
 
 
-async def claim_farewells(tx: Tx, seconds: int, limit: int) -> list[UserId]:
+async def claim_farewells(tx: Tx, seconds: float, limit: int) -> list[UserId]:
     """Some users who are to leave, for so long; nobody else takes them meanwhile."""
     rows = await tx.fetch(
         """
@@ -76,14 +76,14 @@ async def claim_farewells(tx: Tx, seconds: int, limit: int) -> list[UserId]:
     return [UserId(row["user_id"]) for row in rows]
 
 
-async def renew_farewell(tx: Tx, user_id: UserId, seconds: int) -> None:
-    """Keep a user for longer."""
+async def renew_farewells(tx: Tx, user_ids: Sequence[UserId], seconds: float) -> None:
+    """Keep users for so long from now on."""
     await tx.execute(
         """
         UPDATE farewells SET claimed_until = now() + $2 * interval '1 s'
-         WHERE user_id = $1
+         WHERE user_id = ANY($1)
         """,
-        user_id,
+        user_ids,
         seconds,
     )
 

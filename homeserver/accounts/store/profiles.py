@@ -6,7 +6,7 @@ are never null.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 
@@ -115,7 +115,11 @@ async def queue_telling(tx: Tx, user_id: UserId, position: int) -> None:
     )
 
 
-async def claim_tellings(tx: Tx, seconds: int, limit: int) -> list[tuple[UserId, int]]:
+# A user, and the position of the change of which the rooms are to be told.
+Telling: TypeAlias = tuple[UserId, int]
+
+
+async def claim_tellings(tx: Tx, seconds: float, limit: int) -> list[Telling]:
     """Some users whose rooms are to be told, for so long; nobody else takes them."""
     rows = await tx.fetch(
         """
@@ -132,15 +136,24 @@ async def claim_tellings(tx: Tx, seconds: int, limit: int) -> list[tuple[UserId,
     return [(UserId(user_id), position) for user_id, position in rows]
 
 
-async def renew_telling(tx: Tx, user_id: UserId, seconds: int) -> None:
-    """Keep a user for longer."""
+async def renew_tellings(tx: Tx, tellings: Sequence[Telling], seconds: float) -> None:
+    """Keep users for so long from now on."""
     await tx.execute(
         """
         UPDATE profile_tellings SET claimed_until = now() + $2 * interval '1 s'
-         WHERE user_id = $1
+         WHERE user_id = ANY($1)
         """,
-        user_id,
+        [user_id for user_id, _ in tellings],
         seconds,
+    )
+
+
+async def is_telling_due(tx: Tx, user_id: UserId) -> bool:
+    """Whether the user's rooms have not all been told yet."""
+    return bool(
+        await tx.fetchval(
+            "SELECT EXISTS (SELECT FROM profile_tellings WHERE user_id = $1)", user_id
+        )
     )
 
 
