@@ -56,7 +56,9 @@ def test_a_template_runs_no_script_and_guards_its_forms(path: Path) -> None:
     assert not re.search(r"\son\w+=|javascript:|style=", text)
     forms = re.findall(r'<form method="post".*?</form>', text, re.DOTALL)
     assert len(forms) == text.count("<form")
-    assert all("{{ csrf }}" in form for form in forms)
+    # Who has the link from the mail may press its button: no session stands behind it.
+    if path.name != "unsubscribe.html":
+        assert all("{{ csrf }}" in form for form in forms)
 
 
 @pytest.mark.parametrize(
