@@ -52,7 +52,7 @@ async def log_in(ctx: Context, body: JsonObject) -> Account:
 def read_token(config: Jwt, token: str, now: int) -> dict[str, Any]:
     """The claims of a token that is signed as configured, and is of now.
 
-    Raises: NotGood. Spec: RFC 7519, 4.1; RFC 8725
+    Raises: NotGood. As RFC 7519, 4.1 and RFC 8725 say.
     """
     if len(token) > _MAX_TOKEN:
         raise NotGood("it is too long")
@@ -83,7 +83,7 @@ def _algorithms(config: Jwt) -> list[str]:
     return [config.algorithm]
 
 
-def _key(config: Jwt) -> jwk.Key | jwk.KeySet:
+def _key(config: Jwt) -> "jwk.Key | jwk.KeySet":
     """The key; a file may change while the server runs."""
     if config.algorithm.startswith("HS"):
         return jwk.OctKey.import_key(config.secret)

@@ -52,7 +52,7 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
         "state nodes": Target(bound=700),
     },
     # Issue 3.
-    "join 2,000": {"": _TEN},
+    "join_2000": {"": _TEN},
     # Issue 4.
     "one_of_many_changed": {"": _FIVE},
     "history_pages": {"": _FIVE},
