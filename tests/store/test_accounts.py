@@ -181,7 +181,9 @@ async def test_a_log_in_token_is_good_once_and_for_a_time(people: Database) -> N
     async with people.transaction() as tx:
         await login_tokens.add(tx, hash_of("a"), ALICE, HOUR)
         await login_tokens.add(tx, hash_of("b"), ALICE, -HOUR)
-        assert await login_tokens.take(tx, hash_of("a")) == ALICE
+        taken = await login_tokens.take(tx, hash_of("a"))
+        assert taken is not None
+        assert taken.user_id == ALICE
         assert await login_tokens.take(tx, hash_of("a")) is None
         assert await login_tokens.take(tx, hash_of("b")) is None
         await login_tokens.delete_expired(tx)
