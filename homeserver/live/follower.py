@@ -39,6 +39,7 @@ _REACHING: Final = frozenset(
     (Kind.TOKENS, Kind.TO_DEVICE, Kind.DEVICE_LIST, Kind.PRESENCE, Kind.PROFILE)
 )
 
+_MEMBER: Final = "m.room.member"
 _EXIT_LOST: Final = 75  # sysexits.h: try again
 
 log = structlog.get_logger(__name__)
@@ -125,6 +126,12 @@ class Follower:
         """The delta with what it changed in the room's state."""
         diff = await self._states.diff(room.head.state_root, delta.head.state_root)
         changed = {key: after for key, (_, after) in diff.items()}
+        if delta.head.partial is not None:
+            # Members come in before the room's state has another root.
+            for user_id, member in delta.members.items():
+                key = (_MEMBER, user_id)
+                if key not in room.state:
+                    changed.setdefault(key, member.event_nid)
         return replace(delta, state=changed, is_partial=False)
 
     async def _pull(self) -> bool:

@@ -14,6 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from federation.pdu import parse_pdu
 from federation.wire.transport import Answer
 from homeserver.errors import MatrixError
+from homeserver.rooms import completing, restating
 from homeserver.rooms.partial import until_whole
 from tests.support.client import Client, RefusedError
 from tests.support.liars import LyingRoom, known
@@ -136,6 +137,36 @@ async def test_a_room_is_read_and_written_before_its_members_are_there(
     assert await b.query("SELECT FROM partial_rooms") == []
     servers = await b.query("SELECT server_name, joined FROM room_servers")
     assert [tuple(row) for row in servers] == [(a.name, _OTHERS + 1)]
+
+
+async def test_members_who_come_in_are_there_for_all_processes(
+    a: Site, b: Site, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come in before the room's state has another root, in steps of their own."""
+    room = await _large_room(a, alice)
+    held, let = HeldBack(b), asyncio.Event()
+
+    async def later(*arguments: Any) -> Any:
+        await let.wait()
+        return await restating.make_whole(*arguments)
+
+    monkeypatch.setattr(completing, "make_whole", later)
+    await bob.joins(room, via=alice)
+    lives = [process.ctx.live for process in b.processes]
+    rooms = [await live.room(room) for live in lives]
+    held.let.set()
+
+    async def everywhere() -> bool:
+        for live in lives:
+            await live.follower.pull()
+        found = [[k for k, _ in r.state if k == _MEMBER] for r in rooms]
+        return all(len(members) == _OTHERS + 2 for members in found)
+
+    await eventually(everywhere, "all processes know the members")
+    assert all(r.is_partial for r in rooms)
+    let.set()
+    await _is_whole(b, room=room)
+    await agree(room, a, b)
 
 
 async def test_a_restart_in_the_middle_loses_nothing(
