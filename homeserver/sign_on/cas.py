@@ -36,10 +36,9 @@ class Cas:
     async def begin(self, back: str, state: str, *, fresh: bool) -> Sent:
         """Where to send a browser. CAS has no state of its own: it is in `service`."""
         service = _service(back, state)
-        query = {"service": service, **({"renew": "true"} if fresh else {})}
-        kept = {"service": service, **({"renew": "true"} if fresh else {})}
-        where = f"{self.config.url.rstrip('/')}/login?{urlencode(query)}"
-        return Sent(where=where, secrets=kept)
+        asked = {"service": service, **({"renew": "true"} if fresh else {})}
+        where = f"{self.config.url.rstrip('/')}/login?{urlencode(asked)}"
+        return Sent(where=where, secrets=asked)
 
     async def identify(
         self, answer: Mapping[str, str], back: str, secrets: Mapping[str, str]
