@@ -2,7 +2,7 @@
 
 What comes together is taken together. Where a room is forked, its state has to be
 resolved: once for all of them and not for each, unless one of them would be refused by
-the state as it was before the others.
+the state as it was before the others, or rests on what one of the others changes.
 
 Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 """
@@ -18,6 +18,7 @@ import asyncpg
 import structlog
 
 from federation import auth_rules
+from federation.pdu import Pdu
 from homeserver.db.pool import Database
 from homeserver.events.stored import StoredEvent
 from homeserver.live.live import Live
@@ -166,6 +167,8 @@ class _Taking:
         if incoming.begins and writer.room.is_resident:
             # Another process has brought the room in meanwhile: this is one join more.
             incoming = replace(incoming, begins=False)
+        if self._rules_over(incoming.pdu):
+            await self._close()
         judged = await self._judge(incoming, known)
         if not judged.is_accepted and self.open:
             # Perhaps only by the state as it was before the others came.
@@ -186,6 +189,15 @@ class _Taking:
         )
         is_soft = event.rejected is None
         return Outcome.SOFT_FAILED if is_soft else Outcome.REJECTED, event
+
+    def _rules_over(self, pdu: Pdu) -> bool:
+        """Whether an open event may change by what the room now judges this one."""
+        if not self.open:
+            return False
+        keys = auth_rules.auth_keys(
+            pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
+        )
+        return any(each.event.pdu.key in keys for each in self.open)
 
     async def _judge(self, incoming: Incoming, known: StoredEvent | None) -> Judged:
         writer = self.writer

@@ -137,3 +137,28 @@ async def test_only_who_may_speak_merges(a: Site, alice: Client, peer: Peer) -> 
     assert len(await extremities(a, room.room_id)) == 30
     await quiet.sends(room.room_id, "but others may do it by speaking")
     assert len(await extremities(a, room.room_id)) == 11
+
+
+async def test_what_comes_beside_a_goodbye_is_judged_after_it(
+    alice: Client, a: Site, peer: Peer
+) -> None:
+    """One transaction holds both; the message stands on another branch."""
+    room = await shared(alice, a, peer)
+    base, me = room.latest, room.user_id
+    named = {"membership": "join", "displayname": "M"}
+    one = room.event("m.room.member", named, me, after=base, keep=False)
+    other = room.says("on the other branch", after=base, keep=False)
+    await room.pushes(one, other)
+    bye = {"membership": "leave"}
+    goodbye = room.event("m.room.member", bye, me, after=[one], keep=False)
+    message = room.says("still here", after=[other], keep=False)
+    await room.pushes(goodbye, message)
+    await alice.sees_id(room.room_id, goodbye.event_id)
+    rows = await a.query(
+        "SELECT event_id, soft_failed FROM events WHERE event_id = ANY($1)",
+        [goodbye.event_id, message.event_id],
+    )
+    assert {row["event_id"]: row["soft_failed"] for row in rows} == {
+        goodbye.event_id: False,
+        message.event_id: True,
+    }
