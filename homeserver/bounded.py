@@ -26,9 +26,8 @@ MIB: Final = 1024 * 1024
 # and what it takes to note an entry's cost.
 _ENTRY: Final = 160
 _NOTED: Final = 56
-_LEAST_KEPT: Final = (
-    16  # a cache that is made to give back keeps this part of its limit
-)
+# A cache that is made to give back keeps this part of its limit.
+_LEAST_KEPT: Final = 16
 _MOST_WAITING: Final = 200
 _TURN: Final = 1000  # bytes of one who waits for a turn
 _MOST_TURNS: Final = 50_000  # requests are bounded, and who else takes one

@@ -22,7 +22,8 @@ CREATE TABLE push_mails (
 
 CREATE TABLE vapid_key (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-    private_key bytea NOT NULL
+    private_key bytea NOT NULL,
+    public_key bytea NOT NULL
 );
 
 ALTER TABLE outbox ADD COLUMN unsubscribe text COLLATE "C" NOT NULL DEFAULT '';

@@ -943,10 +943,12 @@ CREATE TABLE push_mails (
     FOREIGN KEY (user_id, app_id, pushkey) REFERENCES pushers ON DELETE CASCADE
 );
 
--- The key that Web Push services know this server by (RFC 8292): P-256, 32 bytes.
+-- The key that Web Push services know this server by (RFC 8292): P-256, 32 bytes; and
+-- as clients are told of it: uncompressed, 65 bytes.
 CREATE TABLE vapid_key (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-    private_key bytea NOT NULL
+    private_key bytea NOT NULL,
+    public_key bytea NOT NULL
 );
 
 -- ── Sliding sync ─────────────────────────────────────────────────────────────────

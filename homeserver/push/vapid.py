@@ -34,9 +34,15 @@ class VapidKey:
     """
 
     def __init__(
-        self, private_key: bytes, contact: str, now: Callable[[], float] = time.time
+        self,
+        private_key: bytes,
+        public_key: bytes,
+        contact: str,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._private_key = private_key
+        # In URL-safe Base64 without padding.
+        self.public: Final = base64.urlsafe_b64encode(public_key).decode().rstrip("=")
         self._contact = contact
         self._now = now
         self._tokens: dict[str, tuple[float, str]] = {}  # by origin: expiry and header
@@ -48,13 +54,6 @@ class VapidKey:
         # A server's name may be an address or have a port, which `strict` refuses.
         vapid.conf = {"no-strict": True}
         return vapid
-
-    @cached_property
-    def public(self) -> str:
-        """The public key: uncompressed, in URL-safe Base64 without padding."""
-        numbers = self._vapid.public_key.public_numbers()
-        raw = b"\x04" + numbers.x.to_bytes(_BYTES) + numbers.y.to_bytes(_BYTES)
-        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     def capability(self) -> JsonObject:
         """What clients are told of it. MSC4174."""
@@ -82,24 +81,27 @@ class VapidKey:
 async def vapid_key(db: Database, config: Config) -> VapidKey:
     """The key of this server, made when it is first asked for."""
     async with db.transaction() as tx:
-        private_key = await _read_or_make(tx)
+        private_key, public_key = await _read_or_make(tx)
     email = config.support.admin_email
     contact = f"mailto:{email}" if email else f"https://{config.server_name}"
-    return VapidKey(private_key, contact)
+    return VapidKey(private_key, public_key, contact)
 
 
-async def _read_or_make(tx: Tx) -> bytes:
-    found: bytes | None = await tx.fetchval("SELECT private_key FROM vapid_key")
+async def _read_or_make(tx: Tx) -> tuple[bytes, bytes]:
+    found = await tx.fetchrow("SELECT private_key, public_key FROM vapid_key")
     if found is not None:
-        return found
-    made = ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value
+        return found["private_key"], found["public_key"]
+    made = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    point = made.public_numbers
+    public = b"\x04" + point.x.to_bytes(_BYTES) + point.y.to_bytes(_BYTES)
     # Another process may have made one meanwhile: its key counts.
-    key: bytes = await tx.fetchval(
+    private_key, public_key = await tx.fetchrow(  # type: ignore[misc]
         """
-        INSERT INTO vapid_key (private_key) VALUES ($1)
+        INSERT INTO vapid_key (private_key, public_key) VALUES ($1, $2)
         ON CONFLICT (is_only) DO UPDATE SET private_key = vapid_key.private_key
-        RETURNING private_key
+        RETURNING private_key, public_key
         """,
-        made.to_bytes(_BYTES),
+        made.private_value.to_bytes(_BYTES),
+        public,
     )
-    return key
+    return private_key, public_key
