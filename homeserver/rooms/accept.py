@@ -191,13 +191,22 @@ class _Taking:
         return Outcome.SOFT_FAILED if is_soft else Outcome.REJECTED, event
 
     def _rules_over(self, pdu: Pdu) -> bool:
-        """Whether an open event may change by what the room now judges this one."""
+        """Whether an open event may change by what the room now judges this one.
+
+        What the event itself rests on is no news to it. Nor is what that replaced: as
+        each of them stands here, it rested on the one before.
+        """
         if not self.open:
             return False
+        last = {each.event.pdu.key: each.event.event_id for each in self.open}
         keys = auth_rules.auth_keys(
             pdu.version, pdu.type, pdu.state_key, pdu.sender, pdu.content
         )
-        return any(each.event.pdu.key in keys for each in self.open)
+        # The one kind that judges others and does not rest on its like.
+        rules = [pdu.key] if pdu.type == "m.room.join_rules" else []
+        return any(
+            key in last and last[key] not in pdu.auth_events for key in (*keys, *rules)
+        )
 
     async def _judge(self, incoming: Incoming, known: StoredEvent | None) -> Judged:
         writer = self.writer

@@ -6,6 +6,7 @@ token after the other, now at this process and now at that.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 from collections import Counter
@@ -172,15 +173,27 @@ class Load:
         for room in self.rooms:
             mine = [t for t in self.talkers if t.room == room]
             self.fleet.turns(self.reader)
-            history = [
-                event
-                for event in await self.reader.history(room, most=1_000_000)
-                if event["type"] == "m.room.message"
-            ]
+            history = await self._history(room, mine)
             judge(mine, [str(event["event_id"]) for event in history], history)
             for follower in self.followers:
                 await self._arrives(follower, room, mine)
                 self._judge_follower(follower, room, mine, len(history))
+
+    async def _history(
+        self, room: str, mine: Sequence[Talker]
+    ) -> list[dict[str, object]]:
+        """All messages, once the process that is asked has heard of the last ones."""
+        last = {talker.sent[-1].event_id for talker in mine}
+        history: list[dict[str, object]] = []
+        with contextlib.suppress(TimeoutError):  # then the judge says what is lacking
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                while last - {event["event_id"] for event in history}:
+                    history = [
+                        event
+                        for event in await self.reader.history(room, most=1_000_000)
+                        if event["type"] == "m.room.message"
+                    ]
+        return history
 
     async def _arrives(self, who: Follower, room: str, mine: Sequence[Talker]) -> None:
         last = {talker.sent[-1].event_id for talker in mine}
